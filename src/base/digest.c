@@ -1,0 +1,102 @@
+#include "tessera/base/digest.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdlib.h>
+
+#include "tessera/base/assert.h"
+
+struct digest {
+    EVP_MD_CTX *ctx;
+};
+
+static const EVP_MD *kind_md(enum digest_kind kind)
+{
+    switch (kind) {
+    case DIGEST_MD5:
+        return EVP_md5();
+    case DIGEST_SHA1:
+        return EVP_sha1();
+    case DIGEST_SHA256:
+        return EVP_sha256();
+    case DIGEST_SHA512:
+        return EVP_sha512();
+    }
+    tsr_assert(!"digest kind");
+    return NULL;
+}
+
+struct digest *digest_new(enum digest_kind kind)
+{
+    struct digest *d = calloc(1, sizeof(*d));
+    if (d == NULL) {
+        return NULL;
+    }
+    d->ctx = EVP_MD_CTX_new();
+    if (d->ctx == NULL || EVP_DigestInit_ex(d->ctx, kind_md(kind), NULL) != 1) {
+        digest_free(d);
+        return NULL;
+    }
+    return d;
+}
+
+void digest_free(struct digest *d)
+{
+    if (d != NULL) {
+        EVP_MD_CTX_free(d->ctx);
+        free(d);
+    }
+}
+
+/* After a successful digest_new these cannot fail: all memory is there. */
+
+void digest_reset(struct digest *d)
+{
+    tsr_assert(EVP_DigestInit_ex(d->ctx, NULL, NULL) == 1);
+}
+
+void digest_update(struct digest *d, const void *data, size_t size)
+{
+    tsr_assert(EVP_DigestUpdate(d->ctx, data, size) == 1);
+}
+
+void digest_final(struct digest *d, uint8_t *out)
+{
+    tsr_assert(EVP_DigestFinal_ex(d->ctx, out, NULL) == 1);
+}
+
+size_t digest_size(enum digest_kind kind)
+{
+    switch (kind) {
+    case DIGEST_MD5:
+        return 16;
+    case DIGEST_SHA1:
+        return 20;
+    case DIGEST_SHA256:
+        return 32;
+    case DIGEST_SHA512:
+        return 64;
+    }
+    tsr_assert(!"digest kind");
+    return 0;
+}
+
+void digest_of(enum digest_kind kind, const void *data, size_t size, uint8_t *out)
+{
+    tsr_assert(EVP_Digest(data, size, out, NULL, kind_md(kind), NULL) == 1);
+}
+
+void hmac_sha256(const void *key, size_t key_size, const void *data, size_t size, uint8_t out[32])
+{
+    tsr_assert(key_size <= 1u << 20);
+    /* OpenSSL takes a NULL key for "as before". */
+    unsigned char *mac =
+        HMAC(EVP_sha256(), key == NULL ? "" : key, (int)key_size, data, size, out, NULL);
+    tsr_assert(mac != NULL);
+}
+
+int digest_compare(const void *a, const void *b, size_t size)
+{
+    return CRYPTO_memcmp(a, b, size);
+}

@@ -219,6 +219,7 @@ void uv_loop_run(struct loop *loop)
     while (!atomic_load(&l->stopping)) {
         (void)uv_run(&l->uv, UV_RUN_DEFAULT);
     }
+    (void)run_tasks(l); /* posted before the stop: here, not on the thread that frees the loop */
 }
 
 static void *thread_main(void *arg)

@@ -93,11 +93,11 @@ struct err;
       "Records in a page of a list when the client names no limit.") \
     X(json_body_max, SIZE, "1MiB", CONFIG_KIB, 16 * CONFIG_MIB, "bytes", CLUSTER, LIVE, \
       "Largest JSON body of a request.") \
-    X(upload_idle_ms, DURATION, "300s", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, LIVE, \
+    X(upload_idle_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, LIVE, \
       "An upload that sends nothing for so long is aborted.") \
     X(read_consistency, CHOICE, "linearizable", 0, 16, "linearizable|local", CLUSTER, LIVE, \
       "linearizable: a read sees every change answered before it began. local: a read sees what this host has applied.") \
-    X(stale_reads_max, DURATION, "24h", 0, 3650 * CONFIG_DAY, "time", CLUSTER, LIVE, \
+    X(stale_reads_max, DURATION, "1d", 0, 3650 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "Without a majority, reads are answered from local state (and marked stale) for so long. 0: not at all.") \
     X(verify_reads, CHOICE, "cached", 0, 16, "cached|always", CLUSTER, LIVE, \
       "cached: a chunk verified within 24 hours and unchanged since is sent without hashing it again. always: hash each time.") \
@@ -115,7 +115,7 @@ struct err;
       "How long a token is valid.") \
     X(join_token_life_ms, DURATION, "1h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "How long a host can join with a join token.") \
-    X(drain_timeout_ms, DURATION, "300s", 0, CONFIG_DAY, "time", HOST, LIVE, \
+    X(drain_timeout_ms, DURATION, "5min", 0, CONFIG_DAY, "time", HOST, LIVE, \
       "How long a stopping host finishes running requests.") \
     X(metadata_map_bytes, SIZE, "64GiB", 16 * CONFIG_MIB, 16 * CONFIG_TIB, "bytes", HOST, RESTART, \
       "Address space of the metadata store: the most it can grow to.") \

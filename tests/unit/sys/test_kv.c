@@ -1,0 +1,468 @@
+/* One suite over both stores; then what is particular to each. */
+#include "test.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "tessera/sys/kv.h"
+
+static const char *const names[] = {"one", "two"};
+
+static struct kv *open_lmdb(void)
+{
+    struct kv *kv;
+    check_ok(kv_lmdb_open(test_path(test_dir(), "store"), 64 << 20, names, 2, true, &kv));
+    return kv;
+}
+
+static struct kv *open_mem(void)
+{
+    struct kv *kv;
+    check_ok(kv_mem_open(2, &kv));
+    return kv;
+}
+
+struct fixture {
+    struct kv *(*open)(void);
+    struct kv *kv;
+};
+static struct fixture lmdb = {.open = open_lmdb}, mem = {.open = open_mem};
+
+static int setup(void **state)
+{
+    struct fixture *f = *state;
+    f->kv = f->open();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    kv_close(f->kv);
+    return 0;
+}
+
+static struct kv_val text(const char *s)
+{
+    return kv_val_of(s, strlen(s));
+}
+
+static struct kv_txn *begin(struct kv *kv, bool write)
+{
+    struct kv_txn *txn;
+    check_ok(kv_begin(kv, write, &txn));
+    return txn;
+}
+
+static void put_one(struct kv *kv, const char *key, const char *val)
+{
+    struct kv_txn *txn = begin(kv, true);
+    check_ok(kv_put(kv, txn, 0, text(key), text(val)));
+    check_ok(kv_commit(kv, txn));
+}
+
+#define check_val(val, want)                     \
+    do {                                         \
+        check_int((val).size, strlen(want));     \
+        check_mem((val).data, want, (val).size); \
+    } while (0)
+
+static void check_get(struct kv *kv, struct kv_txn *txn, const char *key, const char *want)
+{
+    struct kv_val val;
+    int rv = kv_get(kv, txn, 0, text(key), &val);
+    if (want == NULL) {
+        check_code(rv, TSR_ENOENT);
+    } else {
+        check_ok(rv);
+        check_val(val, want);
+    }
+}
+
+/* What a new reader sees. */
+static void check_now(struct kv *kv, const char *key, const char *want)
+{
+    struct kv_txn *txn = begin(kv, false);
+    check_get(kv, txn, key, want);
+    kv_abort(kv, txn);
+}
+
+static void a_commit_publishes_and_an_abort_forgets(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    struct kv_val val;
+    put_one(kv, "a", "1");
+    struct kv_txn *txn = begin(kv, true);
+    check_ok(kv_put(kv, txn, 0, text("a"), text("2")));
+    check_ok(kv_put(kv, txn, 0, text("empty"), text("")));
+    check_get(kv, txn, "a", "2");
+    check_get(kv, txn, "empty", "");
+    check_ok(kv_del(kv, txn, 0, text("a")));
+    check_code(kv_del(kv, txn, 0, text("a")), TSR_ENOENT);
+    check_get(kv, txn, "a", NULL);
+    check_code(kv_get(kv, txn, 1, text("empty"), &val), TSR_ENOENT); /* the other database */
+    kv_abort(kv, txn);
+    check_now(kv, "a", "1");
+    check_now(kv, "empty", NULL);
+    kv_abort(kv, NULL);
+}
+
+static void a_reader_keeps_what_it_saw(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    put_one(kv, "a", "1");
+    struct kv_txn *reader = begin(kv, false);
+    put_one(kv, "a", "2");
+    put_one(kv, "b", "3");
+    check_get(kv, reader, "a", "1");
+    check_get(kv, reader, "b", NULL);
+    kv_abort(kv, reader);
+    check_now(kv, "a", "2");
+}
+
+static void bad_keys_and_databases_are_refused(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    char key[KV_KEY_MAX + 1];
+    memset(key, 'k', sizeof(key));
+    struct kv_val val = {0};
+    struct kv_cursor *c;
+    uint64_t n;
+    struct kv_txn *txn = begin(kv, true);
+    check_code(kv_put(kv, txn, 0, kv_val_of(key, 0), text("v")), TSR_EINVAL);
+    check_code(kv_put(kv, txn, 0, kv_val_of(key, KV_KEY_MAX + 1), text("v")), TSR_EINVAL);
+    check_code(kv_get(kv, txn, 0, kv_val_of(NULL, 0), &val), TSR_EINVAL);
+    check_code(kv_put(kv, txn, 2, text("k"), text("v")), TSR_EINVAL);
+    check_code(kv_get(kv, txn, 2, text("k"), &val), TSR_EINVAL);
+    check_code(kv_del(kv, txn, 2, text("k")), TSR_EINVAL);
+    check_code(kv_drop(kv, txn, 2), TSR_EINVAL);
+    check_code(kv_count(kv, txn, 2, &n), TSR_EINVAL);
+    check_code(kv_cursor_open(kv, txn, 2, &c), TSR_EINVAL);
+    check_ok(kv_put(kv, txn, 0, kv_val_of(key, KV_KEY_MAX), text("v")));
+    check_ok(kv_commit(kv, txn)); /* refusals do not spoil the transaction */
+    txn = begin(kv, false);
+    check_ok(kv_get(kv, txn, 0, kv_val_of(key, KV_KEY_MAX), &val));
+    check_code(kv_put(kv, txn, 0, text("k"), text("v")), TSR_EINVAL); /* read only */
+    check_code(kv_drop(kv, txn, 0), TSR_EINVAL);
+    check_ok(kv_commit(kv, txn));
+}
+
+static void check_move(struct kv *kv, struct kv_cursor *c, enum kv_seek how, const char *from,
+                       const char *want)
+{
+    struct kv_val key = text(from == NULL ? "" : from), val;
+    int rv = kv_cursor_move(kv, c, how, &key, &val);
+    if (want == NULL) {
+        check_code(rv, TSR_ENOENT);
+        return;
+    }
+    check_ok(rv);
+    check_val(key, want);
+    check_val(val, want);
+}
+
+static void cursors_walk_in_the_order_of_bytes(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    static const char *const keys[] = {"b", "a", "ab", "c", "\xff"};
+    struct kv_cursor *c;
+    struct kv_txn *txn = begin(kv, false);
+    check_ok(kv_cursor_open(kv, txn, 0, &c));
+    check_move(kv, c, KV_FIRST, NULL, NULL);
+    check_move(kv, c, KV_NEXT, NULL, NULL);
+    check_move(kv, c, KV_PREV, NULL, NULL);
+    check_move(kv, c, KV_GE, "a", NULL);
+    kv_cursor_close(kv, c);
+    kv_abort(kv, txn);
+    for (size_t i = 0; i < array_len(keys); i++) {
+        put_one(kv, keys[i], keys[i]);
+    }
+    txn = begin(kv, false);
+    check_ok(kv_cursor_open(kv, txn, 0, &c));
+    check_move(kv, c, KV_NEXT, NULL, "a");
+    check_move(kv, c, KV_NEXT, NULL, "ab");
+    check_move(kv, c, KV_PREV, NULL, "a");
+    check_move(kv, c, KV_PREV, NULL, NULL);
+    check_move(kv, c, KV_NEXT, NULL, "ab"); /* a failed step stays */
+    check_move(kv, c, KV_GE, "aa", "ab");
+    check_move(kv, c, KV_GE, "ab", "ab");
+    check_move(kv, c, KV_GE, "\xff\xff", NULL);
+    check_move(kv, c, KV_NEXT, NULL, "b");
+    check_move(kv, c, KV_LAST, NULL, "\xff");
+    check_move(kv, c, KV_NEXT, NULL, NULL);
+    check_move(kv, c, KV_NEXT, NULL, NULL);
+    check_move(kv, c, KV_PREV, NULL, "c");
+    struct kv_val bad = {0}, val;
+    check_code(kv_cursor_move(kv, c, KV_GE, &bad, &val), TSR_EINVAL);
+    kv_cursor_close(kv, c);
+    check_ok(kv_cursor_open(kv, txn, 0, &c));
+    check_move(kv, c, KV_PREV, NULL, "\xff");
+    kv_cursor_close(kv, c);
+    kv_cursor_close(kv, NULL);
+    kv_abort(kv, txn);
+}
+
+static void a_cursor_survives_changes_of_its_transaction(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    struct kv_cursor *c;
+    char key[8];
+    struct kv_txn *txn = begin(kv, true);
+    for (int i = 0; i < 1000; i++) {
+        snprintf(key, sizeof(key), "%03d", i);
+        check_ok(kv_put(kv, txn, 0, text(key), text(key)));
+    }
+    check_ok(kv_cursor_open(kv, txn, 0, &c));
+    for (int i = 0; i < 1000; i++) { /* delete what it stands on */
+        snprintf(key, sizeof(key), "%03d", i);
+        check_move(kv, c, i == 0 ? KV_FIRST : KV_NEXT, NULL, key);
+        if (i % 3 != 0) {
+            check_ok(kv_del(kv, txn, 0, text(key)));
+        }
+    }
+    check_move(kv, c, KV_GE, "003", "003");
+    check_ok(kv_put(kv, txn, 0, text("0031"), text("0031")));
+    check_move(kv, c, KV_NEXT, NULL, "0031");
+    check_ok(kv_del(kv, txn, 0, text("0031")));
+    check_move(kv, c, KV_PREV, NULL, "003");
+    check_ok(kv_del(kv, txn, 0, text("003")));
+    check_move(kv, c, KV_NEXT, NULL, "006");
+    check_ok(kv_drop(kv, txn, 0));
+    check_move(kv, c, KV_NEXT, NULL, NULL);
+    check_move(kv, c, KV_PREV, NULL, NULL);
+    kv_cursor_close(kv, c);
+    uint64_t n = 1;
+    check_ok(kv_count(kv, txn, 0, &n));
+    check_int(n, 0);
+    check_ok(kv_commit(kv, txn));
+}
+
+/* Random writes agree with an array; so does a walk in both directions. */
+static void random_changes_agree_with_a_plain_array(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    enum { KEYS = 200 };
+    static char model[KEYS][12];
+    memset(model, 0, sizeof(model));
+    uint32_t seed = 3;
+    for (int round = 0; round < 60; round++) {
+        struct kv_txn *txn = begin(kv, true);
+        static char before[KEYS][12];
+        memcpy(before, model, sizeof(before));
+        for (int i = 0; i < 60; i++) {
+            seed = seed * 1664525 + 1013904223;
+            uint32_t k = (seed >> 8) % KEYS;
+            char key[8];
+            snprintf(key, sizeof(key), "%u", k + 100);
+            if (seed >> 31 != 0) {
+                snprintf(model[k], sizeof(model[k]), "%u", seed);
+                check_ok(kv_put(kv, txn, 0, text(key), text(model[k])));
+            } else {
+                check_code(kv_del(kv, txn, 0, text(key)), model[k][0] != 0 ? 0 : TSR_ENOENT);
+                model[k][0] = 0;
+            }
+        }
+        if (round % 4 == 3) {
+            kv_abort(kv, txn);
+            memcpy(model, before, sizeof(model));
+        } else {
+            check_ok(kv_commit(kv, txn));
+        }
+        txn = begin(kv, false);
+        struct kv_cursor *c;
+        struct kv_val key, val;
+        uint64_t count, seen = 0;
+        check_ok(kv_count(kv, txn, 0, &count));
+        check_ok(kv_cursor_open(kv, txn, 0, &c));
+        for (int k = 0; k < KEYS; k++) {
+            if (model[k][0] != 0) {
+                check_ok(kv_cursor_move(kv, c, KV_NEXT, &key, &val));
+                char want[8];
+                snprintf(want, sizeof(want), "%d", k + 100);
+                check_val(key, want);
+                check_val(val, model[k]);
+                seen++;
+            }
+        }
+        check_code(kv_cursor_move(kv, c, KV_NEXT, &key, &val), TSR_ENOENT);
+        check_int(seen, count);
+        while (seen > 1) {
+            check_ok(kv_cursor_move(kv, c, KV_PREV, &key, &val));
+            seen--;
+        }
+        kv_cursor_close(kv, c);
+        kv_abort(kv, txn);
+    }
+}
+
+static void *read_one(void *arg)
+{
+    check_now(arg, "a", "1");
+    return NULL;
+}
+
+static void readers_work_on_any_thread_while_one_writes(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    put_one(kv, "a", "1");
+    struct kv_txn *txn = begin(kv, true);
+    check_ok(kv_put(kv, txn, 0, text("a"), text("2")));
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; i++) {
+        check_int(pthread_create(&threads[i], NULL, read_one, kv), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    check_ok(kv_commit(kv, txn));
+    struct kv_stat st;
+    check_ok(kv_stat(kv, &st));
+    check(st.used_bytes > 0 && st.used_bytes <= st.map_bytes);
+    check_ok(kv_sync(kv));
+}
+
+/* --- LMDB --- */
+
+static void a_full_map_spoils_only_its_transaction(void **state)
+{
+    (void)state;
+    struct kv *kv;
+    check_ok(kv_lmdb_open(test_path(test_dir(), "small"), 1 << 20, names, 2, true, &kv));
+    put_one(kv, "a", "1");
+    static char big[100000];
+    int rv = 0;
+    struct kv_txn *txn = begin(kv, true);
+    for (int i = 0; rv == 0 && i < 100; i++) {
+        rv = kv_put(kv, txn, 0, kv_val_of(&i, sizeof(i)), kv_val_of(big, sizeof(big)));
+    }
+    check_code(rv, TSR_ENOSPC);
+    check_code(kv_put(kv, txn, 0, text("b"), text("2")), TSR_ENOSPC);
+    check_code(kv_commit(kv, txn), TSR_ENOSPC);
+    put_one(kv, "c", "3");
+    check_now(kv, "a", "1");
+    check_now(kv, "b", NULL);
+    kv_close(kv);
+}
+
+static void a_store_is_there_after_a_restart(void **state)
+{
+    (void)state;
+    struct kv *kv;
+    const char *path = test_path(test_dir(), "store");
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, false, &kv));
+    put_one(kv, "a", "1");
+    check_ok(kv_sync(kv));
+    kv_close(kv);
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, false, &kv));
+    check_now(kv, "a", "1");
+    kv_close(kv);
+    kv_close(NULL);
+    check_code(kv_lmdb_open(path, 1 << 20, names, 0, false, &kv), TSR_EINVAL);
+    check_code(kv_lmdb_open("/nonexistent/dir/store", 1 << 20, names, 2, false, &kv), TSR_ENOENT);
+}
+
+static void a_damaged_store_is_told(void **state)
+{
+    (void)state;
+    struct kv *kv;
+    const char *path = test_path(test_dir(), "store");
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, true, &kv));
+    kv_close(kv);
+    FILE *f = fopen(test_path(path, "data.mdb"), "r+");
+    static char junk[16384];
+    memset(junk, 0x5a, sizeof(junk));
+    fwrite(junk, 1, sizeof(junk), f);
+    fclose(f);
+    check_code(kv_lmdb_open(path, 1 << 20, names, 2, true, &kv), TSR_ECORRUPT);
+}
+
+/* --- in memory --- */
+
+static void a_power_cut_loses_whole_transactions_since_the_sync(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    put_one(kv, "a", "1");
+    check_ok(kv_sync(kv));
+    put_one(kv, "a", "2");
+    put_one(kv, "a", "3");
+    put_one(kv, "a", "4");
+    check_int(kv_mem_unsynced(kv), 3);
+    kv_mem_crash_keep(kv, 2);
+    check_now(kv, "a", "3");
+    put_one(kv, "a", "5");
+    struct kv_txn *reader = begin(kv, false);
+    kv_mem_crash(kv);
+    check_get(kv, reader, "a", "5");
+    kv_abort(kv, reader);
+    check_now(kv, "a", "3"); /* what a power cut left is durable */
+    for (int i = 0; i < 1500; i++) {
+        put_one(kv, "a", "x");
+    }
+    kv_mem_crash(kv);
+    check_now(kv, "a", "3");
+}
+
+/* All or nothing, whichever call fails. */
+static int change(struct kv *kv)
+{
+    struct kv_txn *txn;
+    struct kv_val val;
+    int rv = kv_begin(kv, true, &txn);
+    if (rv != 0) {
+        return rv;
+    }
+    (void)kv_get(kv, txn, 0, text("a"), &val);
+    (void)kv_put(kv, txn, 0, text("a"), text("2")); /* its error comes back at commit */
+    (void)kv_put(kv, txn, 0, text("b"), text("2"));
+    return kv_commit(kv, txn);
+}
+
+static void each_call_can_fail(void **state)
+{
+    struct kv *kv = ((struct fixture *)*state)->kv;
+    put_one(kv, "a", "1");
+    unsigned failures = 0;
+    for (unsigned n = 1;; n++) {
+        kv_mem_fail_after(kv, n);
+        int rv = change(kv);
+        if (!kv_mem_failed(kv)) {
+            check_ok(rv);
+            break;
+        }
+        if (rv != 0) {
+            check_code(rv, TSR_EIO);
+            check_now(kv, "b", NULL);
+            failures++;
+        } else { /* the read failed, which spoils nothing */
+            struct kv_txn *txn = begin(kv, true);
+            check_ok(kv_del(kv, txn, 0, text("b")));
+            check_ok(kv_commit(kv, txn));
+        }
+    }
+    check_int(failures, 4);
+    kv_mem_fail_after(kv, 0);
+    check_now(kv, "b", "2");
+    kv_mem_fail_after(kv, 1);
+    check_code(kv_sync(kv), TSR_EIO);
+    kv_mem_crash(kv);
+    check_now(kv, "a", NULL);
+}
+
+#define BOTH(name)                                     \
+    {#name " (LMDB)", name, setup, teardown, &lmdb},   \
+    {                                                  \
+#name " (memory)", name, setup, teardown, &mem \
+    }
+#define MEM(name)                          \
+    {                                      \
+#name, name, setup, teardown, &mem \
+    }
+TEST_MAIN(BOTH(a_commit_publishes_and_an_abort_forgets), BOTH(a_reader_keeps_what_it_saw),
+          BOTH(bad_keys_and_databases_are_refused), BOTH(cursors_walk_in_the_order_of_bytes),
+          BOTH(a_cursor_survives_changes_of_its_transaction),
+          BOTH(random_changes_agree_with_a_plain_array),
+          BOTH(readers_work_on_any_thread_while_one_writes),
+          cmocka_unit_test(a_full_map_spoils_only_its_transaction),
+          cmocka_unit_test(a_store_is_there_after_a_restart),
+          cmocka_unit_test(a_damaged_store_is_told),
+          MEM(a_power_cut_loses_whole_transactions_since_the_sync), MEM(each_call_can_fail))

@@ -23,7 +23,7 @@ static const EVP_MD *kind_md(enum digest_kind kind)
     case DIGEST_SHA512:
         return EVP_sha512();
     }
-    tsr_assert(!"digest kind");
+    tsr_assert(kind == DIGEST_SHA512); /* no such kind */
     return NULL;
 }
 
@@ -78,7 +78,7 @@ size_t digest_size(enum digest_kind kind)
     case DIGEST_SHA512:
         return 64;
     }
-    tsr_assert(!"digest kind");
+    tsr_assert(kind == DIGEST_SHA512); /* no such kind */
     return 0;
 }
 

@@ -1,0 +1,32 @@
+# Warnings, hardening and instrumentation, as an interface target that everything links.
+add_library(tessera_flags INTERFACE)
+target_include_directories(tessera_flags INTERFACE ${CMAKE_SOURCE_DIR}/include)
+target_compile_definitions(tessera_flags INTERFACE _GNU_SOURCE TSR_VERSION="${PROJECT_VERSION}")
+target_compile_options(tessera_flags INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+    -Wformat=2 -Wvla -Wno-format-nonliteral -fno-strict-aliasing -g)
+if(TSR_WERROR)
+    target_compile_options(tessera_flags INTERFACE -Werror)
+endif()
+if(TSR_SANITIZE)
+    target_compile_options(tessera_flags INTERFACE -fsanitize=${TSR_SANITIZE} -fno-omit-frame-pointer
+        -fno-sanitize-recover=all)
+    target_link_options(tessera_flags INTERFACE -fsanitize=${TSR_SANITIZE})
+else()
+    target_compile_options(tessera_flags INTERFACE -fstack-protector-strong)
+    if(CMAKE_BUILD_TYPE STREQUAL "Release")
+        target_compile_definitions(tessera_flags INTERFACE _FORTIFY_SOURCE=2)
+    endif()
+endif()
+if(TSR_COVERAGE)
+    target_compile_options(tessera_flags INTERFACE --coverage -O0)
+    target_link_options(tessera_flags INTERFACE --coverage)
+endif()
+if(TSR_FUZZ)
+    target_compile_options(tessera_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined)
+    target_link_options(tessera_flags INTERFACE -fsanitize=address,undefined)
+endif()
+# Our asserts are not assert(3): release keeps them, NDEBUG changes nothing of ours.
+set(CMAKE_C_FLAGS_RELEASE "-O2")
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+target_link_options(tessera_flags INTERFACE -Wl,-z,relro,-z,now)

@@ -1,11 +1,12 @@
-/* Talk between hosts: framed calls over mutual TLS (port 9293), and the consensus links (port 9294).
+/* Talk between hosts: framed calls over mutual TLS (port 9293), and the consensus links (port
+ * 9294).
  *
  * A call is one request frame and one reply frame, matched by number; many may be open on one
  * connection. Each loop has its own `peer_client` with its own connections, made when first needed.
  * The code above sees only struct peer_net, which the simulator implements with messages.
- * Frame (docs/formats.md): version u8, type u8, flags u16, call u32, length u32, then `length` bytes =
- * u32 head length, head (JSON or binary, <= 64 KiB... 2 MiB for forwarded commands), body (<= 16 MiB: a chunk, or the manifest of a 2 TiB image).
- * Thread: the loop's. */
+ * Frame (docs/formats.md): version u8, type u8, flags u16, call u32, length u32, then `length`
+ * bytes = u32 head length, head (JSON or binary, <= 64 KiB... 2 MiB for forwarded commands), body
+ * (<= 16 MiB: a chunk, or the manifest of a 2 TiB image). Thread: the loop's. */
 #ifndef TESSERA_PEER_H
 #define TESSERA_PEER_H
 
@@ -17,18 +18,18 @@
 #include "tessera/sys/loop.h"
 
 /* X(name, number) */
-#define PEER_CALLS(X)                                                                              \
-    X(PING, 1)           /* health: who are you, your clock, your capacity */                      \
-    X(CHUNK_HAVE, 2)     /* which of these chunks (of this session) do you lack? */                \
-    X(CHUNK_PUT, 3)      /* one chunk under a session */                                           \
-    X(CHUNK_GET, 4)      /* one chunk */                                                           \
-    X(MANIFEST_GET, 5)   /* one manifest */                                                        \
-    X(SEAL, 6)           /* manifest: every chunk there? sync; you are a replica */                \
-    X(SESSION_END, 7)    /* drop a session's reservations */                                       \
-    X(REPORT, 8)         /* host -> leader: health once a second */                                \
-    X(LEASE, 9)          /* admin endpoint holder -> leader: renew */                              \
-    X(JOIN, 10)          /* a joining host's request passed to the leader */                       \
-    X(CONTROL, 11)       /* JSON call to the cluster service of another host */
+#define PEER_CALLS(X)                                                             \
+    X(PING, 1)         /* health: who are you, your clock, your capacity */       \
+    X(CHUNK_HAVE, 2)   /* which of these chunks (of this session) do you lack? */ \
+    X(CHUNK_PUT, 3)    /* one chunk under a session */                            \
+    X(CHUNK_GET, 4)    /* one chunk */                                            \
+    X(MANIFEST_GET, 5) /* one manifest */                                         \
+    X(SEAL, 6)         /* manifest: every chunk there? sync; you are a replica */ \
+    X(SESSION_END, 7)  /* drop a session's reservations */                        \
+    X(REPORT, 8)       /* host -> leader: health once a second */                 \
+    X(LEASE, 9)        /* admin endpoint holder -> leader: renew */               \
+    X(JOIN, 10)        /* a joining host's request passed to the leader */        \
+    X(CONTROL, 11)     /* JSON call to the cluster service of another host */
 
 enum peer_call_type {
 #define X(name, number) PEER_##name = number,
@@ -72,8 +73,8 @@ struct peer_net {
 };
 /* Start a call; the callback comes exactly once, later, on the net's loop. A call made while the
  * connection is being made waits for it; when the attempt or the connection fails, the calls that
- * waited for it or were sent on it get TSR_ECONNECT and are not sent again. TSR_ETOOBIG: head or body
- * over their limit. */
+ * waited for it or were sent on it get TSR_ECONNECT and are not sent again. TSR_ETOOBIG: head or
+ * body over their limit. */
 void peer_call_start(struct peer_net *net, struct peer_call *call);
 /* The callback comes soon with TSR_ECANCELED unless it came already. */
 void peer_call_cancel(struct peer_net *net, struct peer_call *call);
@@ -85,15 +86,17 @@ struct peer_request {
     enum peer_call_type type;
     struct peer_bytes head, body;
     struct loop *loop;
-    void (*reply)(struct peer_request *req, int code, struct peer_bytes head, struct peer_bytes body);
+    void (*reply)(struct peer_request *req, int code, struct peer_bytes head,
+                  struct peer_bytes body);
     /* May be NULL: then the body is copied by `reply` and released at once. */
     void (*reply_owned)(struct peer_request *req, int code, struct peer_bytes head,
                         struct peer_bytes body, void (*release)(void *arg), void *arg);
 };
 /* Copies head and body. @req is gone afterwards. @code: 0 or a TSR_ code. */
 void peer_reply(struct peer_request *req, int code, struct peer_bytes head, struct peer_bytes body);
-/* The same without copying @body, for replies of a chunk's size: it stays as it is until @release(@arg)
- * has run, exactly once, on the request's loop, also when the connection is gone. @head is copied.
+/* The same without copying @body, for replies of a chunk's size: it stays as it is until
+ * @release(@arg) has run, exactly once, on the request's loop, also when the connection is gone.
+ * @head is copied.
  * @body must not lie in the request's own memory, which is gone afterwards. */
 void peer_reply_owned(struct peer_request *req, int code, struct peer_bytes head,
                       struct peer_bytes body, void (*release)(void *arg), void *arg);
@@ -106,9 +109,11 @@ struct peer_service {
         void *arg;
     } handlers[PEER_CALL_MAX];
 };
-void peer_serve(struct peer_service *service, enum peer_call_type type, peer_handler_fn fn, void *arg);
+void peer_serve(struct peer_service *service, enum peer_call_type type, peer_handler_fn fn,
+                void *arg);
 
-/* --- the real network ---------------------------------------------------------------------------- */
+/* --- the real network ----------------------------------------------------------------------------
+ */
 struct tls;
 
 /* Where a host listens for peers: asked at each connect; false = unknown. Thread: the loop's. */
@@ -120,8 +125,8 @@ bool peer_cert_parse(const char *name, const char *cluster_id, uint64_t *host_id
 
 struct peer_client;
 /* @tls: client context with ALPN "tessera-peer/1". Up to 2 connections a host and loop. */
-int peer_client_new(struct loop *loop, struct tls *tls, const char *cluster_id, peer_address_fn address,
-                    void *arg, struct peer_client **out);
+int peer_client_new(struct loop *loop, struct tls *tls, const char *cluster_id,
+                    peer_address_fn address, void *arg, struct peer_client **out);
 struct peer_net *peer_client_net(struct peer_client *client);
 void peer_client_set_tls(struct peer_client *client, struct tls *tls);
 /* Pending calls get TSR_ECANCELED; @cb afterwards. */
@@ -129,26 +134,29 @@ void peer_client_close(struct peer_client *client, void (*cb)(void *arg), void *
 
 struct peer_server;
 /* @tls: server context that demands a certificate. @buffer_bytes bounds bodies held at once on this
- * loop, requests' and replies': a connection that would exceed it is not read until others have replied
- * (never deadlocks: one body a connection is always admitted, small calls never wait for it). */
+ * loop, requests' and replies': a connection that would exceed it is not read until others have
+ * replied (never deadlocks: one body a connection is always admitted, small calls never wait for
+ * it). */
 int peer_server_new(struct loop *loop, struct tls *tls, const char *cluster_id, const char *address,
-                    const struct peer_service *service, size_t buffer_bytes, struct peer_server **out,
-                    struct err *err);
+                    const struct peer_service *service, size_t buffer_bytes,
+                    struct peer_server **out, struct err *err);
 unsigned peer_server_port(const struct peer_server *server);
 /* New connections show another certificate from now on. */
 void peer_server_set_tls(struct peer_server *server, struct tls *tls);
-/* @cb after the connections are closed and every request given to a handler was answered (replies go
- * nowhere by then). */
+/* @cb after the connections are closed and every request given to a handler was answered (replies
+ * go nowhere by then). */
 void peer_server_close(struct peer_server *server, void (*cb)(void *arg), void *arg);
 
-/* --- consensus links (control loop) -------------------------------------------------------------- */
+/* --- consensus links (control loop) --------------------------------------------------------------
+ */
 struct consensus_net;
 struct consensus;
 struct raft_links; /* implements struct consensus_net's ops; see src/peer/raft_link.c */
 
-/* One ordered connection a direction and peer, ALPN "tessera-raft/1". The first frame tells raft id,
- * cluster id and own address. @receive/@disconnected are consensus_receive/consensus_disconnected,
- * passed by the daemon because peer/ is below consensus/. */
+/* One ordered connection a direction and peer, ALPN "tessera-raft/1". The first frame tells raft
+ * id, cluster id and own address. @receive/@disconnected are
+ * consensus_receive/consensus_disconnected, passed by the daemon because peer/ is below consensus/.
+ */
 struct raft_link_options {
     struct loop *loop;
     struct tls *server_tls, *client_tls;
@@ -160,7 +168,8 @@ struct raft_link_options {
     void (*disconnected)(void *arg, uint64_t from);
     void *arg;
 };
-int raft_links_new(const struct raft_link_options *options, struct raft_links **out, struct err *err);
+int raft_links_new(const struct raft_link_options *options, struct raft_links **out,
+                   struct err *err);
 unsigned raft_links_port(const struct raft_links *links);
 void raft_links_send(struct raft_links *links, uint64_t to, const char *address, const void *data,
                      size_t size);
@@ -169,12 +178,13 @@ void raft_links_set_tls(struct raft_links *links, struct tls *server_tls, struct
 /* No `receive` or `disconnected` from now on; @cb when all connections are gone. */
 void raft_links_close(struct raft_links *links, void (*cb)(void *arg), void *arg);
 
-/* --- counters of the process ------------------------------------------------------------------------ */
+/* --- counters of the process
+ * ------------------------------------------------------------------------ */
 struct peer_counters {
-    uint64_t bad_frames;    /* connections dropped for garbage, size or version */
-    uint64_t bad_names;     /* connections dropped for a certificate of another host or cluster */
-    uint64_t stalled;       /* connections given up because nothing moved */
-    uint64_t raft_dropped;  /* consensus messages dropped: queue full or not connected */
+    uint64_t bad_frames;   /* connections dropped for garbage, size or version */
+    uint64_t bad_names;    /* connections dropped for a certificate of another host or cluster */
+    uint64_t stalled;      /* connections given up because nothing moved */
+    uint64_t raft_dropped; /* consensus messages dropped: queue full or not connected */
 };
 /* Thread: any. */
 void peer_counters(struct peer_counters *out);

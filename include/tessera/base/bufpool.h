@@ -52,7 +52,8 @@ struct bufpool_waiter {
 
 /* Returns 0, TSR_EINVAL or TSR_ENOMEM. */
 int bufpool_new(const struct bufpool_options *options, struct bufpool **pool_out);
-/* Every buffer is back and nobody waits (asserted); threads of pools of the same budget have ended. */
+/* Every buffer is back and nobody waits (asserted); threads of pools of the same budget have ended.
+ */
 void bufpool_free(struct bufpool *pool);
 
 /* A buffer of bufpool_buffer_bytes(), content undefined; NULL when the pool or budget is exhausted,

@@ -14,7 +14,7 @@ json_t *json_parse(const char *data, size_t size);
 /* Compact, keys sorted (so equal values give equal text); NULL when out of memory; caller frees. */
 char *json_text(const json_t *value, size_t *size_out);
 
-const char *json_str(const json_t *object, const char *key);              /* NULL if absent */
+const char *json_str(const json_t *object, const char *key); /* NULL if absent */
 const char *json_str_or(const json_t *object, const char *key, const char *fallback);
 int64_t json_int(const json_t *object, const char *key, int64_t fallback);
 bool json_bool(const json_t *object, const char *key, bool fallback);

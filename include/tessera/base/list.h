@@ -56,8 +56,8 @@ static inline void list_splice(struct list *to, struct list *from)
 }
 
 /* Iterate; the body may remove `node` itself. */
-#define list_each(node, head)                                                                      \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
+#define list_each(node, head)                                                         \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
          node = node##_next, node##_next = node->next)
 
 #endif

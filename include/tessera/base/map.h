@@ -24,6 +24,7 @@ int map_put(struct map *m, const void *key, size_t size, void *value);
 void *map_del(struct map *m, const void *key, size_t size);
 /* Iterate in insertion-independent but, for equal histories, repeatable order: start with *at = 0;
  * returns 0 at the end. Deleting the current entry while iterating is allowed. */
-int map_next(const struct map *m, size_t *at, const void **key_out, size_t *size_out, void **value_out);
+int map_next(const struct map *m, size_t *at, const void **key_out, size_t *size_out,
+             void **value_out);
 
 #endif

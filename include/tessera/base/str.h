@@ -21,7 +21,8 @@ bool utf8_valid(const char *text, size_t size);
 /* Number of code points of valid UTF-8. */
 size_t utf8_length(const char *text);
 
-/* RFC 3986 section 2.1. Decode in place-compatible form: @out may be @text. '+' is a space only when
+/* RFC 3986 section 2.1. Decode in place-compatible form: @out may be @text. '+' is a space only
+ * when
  * @plus. Returns decoded size, or TSR_EINVAL (bad escape or a 0 byte). Output is terminated. */
 long percent_decode(const char *text, size_t size, bool plus, char *out);
 /* Escape everything but unreserved characters (space as '+' when @plus). */

@@ -24,8 +24,10 @@ int cert_fingerprint(const char *cert_pem, uint8_t out[32]);
 /* Seconds since the epoch at which it ends. */
 int cert_not_after(const char *cert_pem, int64_t *seconds_out);
 /* AES-256-GCM with a random nonce in front; @key has 32 bytes. Output freed by the caller. */
-int seal_encrypt(const uint8_t key[32], const void *data, size_t size, uint8_t **out, size_t *out_size);
-int seal_decrypt(const uint8_t key[32], const void *data, size_t size, uint8_t **out, size_t *out_size);
+int seal_encrypt(const uint8_t key[32], const void *data, size_t size, uint8_t **out,
+                 size_t *out_size);
+int seal_decrypt(const uint8_t key[32], const void *data, size_t size, uint8_t **out,
+                 size_t *out_size);
 /* scrypt (RFC 7914) with N=2^14, r=8, p=1: for passwords; some 50 ms. */
 int password_hash(const char *password, const uint8_t salt[16], uint8_t out[32]);
 

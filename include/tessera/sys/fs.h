@@ -16,10 +16,10 @@ struct fs;
 struct fs_file;
 
 enum fs_flags {
-    FS_READ = 1,    /* read only */
-    FS_WRITE = 2,   /* read and write */
-    FS_CREATE = 4,  /* create if absent */
-    FS_EXCL = 8,    /* with FS_CREATE: fail with TSR_EEXIST */
+    FS_READ = 1,   /* read only */
+    FS_WRITE = 2,  /* read and write */
+    FS_CREATE = 4, /* create if absent */
+    FS_EXCL = 8,   /* with FS_CREATE: fail with TSR_EEXIST */
     FS_TRUNC = 16,
 };
 
@@ -61,13 +61,14 @@ struct fs {
 };
 
 int fs_open(struct fs *fs, const char *path, int flags, struct fs_file **file_out); /* mode 0600 */
-void fs_close(struct fs *fs, struct fs_file *f);                                    /* NULL is fine */
+void fs_close(struct fs *fs, struct fs_file *f); /* NULL is fine */
 /* Reads until @size bytes or the end of the file; returns bytes read. */
 long fs_pread(struct fs *fs, struct fs_file *f, void *data, size_t size, int64_t offset);
 int fs_pwrite(struct fs *fs, struct fs_file *f, const void *data, size_t size, int64_t offset);
 int fs_sync(struct fs *fs, struct fs_file *f); /* fdatasync */
 int fs_truncate(struct fs *fs, struct fs_file *f, int64_t size);
-int fs_allocate(struct fs *fs, struct fs_file *f, int64_t size); /* reserve blocks, file grows to size */
+int fs_allocate(struct fs *fs, struct fs_file *f,
+                int64_t size); /* reserve blocks, file grows to size */
 int fs_fstat(struct fs *fs, struct fs_file *f, struct fs_stat *out);
 int fs_fd(struct fs *fs, struct fs_file *f); /* for sendfile; -1 in the simulator */
 int fs_stat(struct fs *fs, const char *path, struct fs_stat *out);
@@ -79,7 +80,8 @@ int fs_sync_dir(struct fs *fs, const char *path);
 int fs_list(struct fs *fs, const char *path, fs_list_cb cb, void *arg);
 int fs_space(struct fs *fs, const char *path, struct fs_space *out);
 
-/* A file becomes visible complete or not at all: temporary name, write, sync, rename, sync parent. */
+/* A file becomes visible complete or not at all: temporary name, write, sync, rename, sync parent.
+ */
 int fs_write_file(struct fs *fs, const char *path, const void *data, size_t size);
 /* Whole file up to @max bytes (TSR_ETOOBIG beyond); caller frees; 0-terminated. */
 int fs_read_file(struct fs *fs, const char *path, size_t max, char **data_out, size_t *size_out);

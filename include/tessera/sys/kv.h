@@ -35,8 +35,10 @@ struct kv_ops {
     int (*begin)(struct kv *kv, bool write, struct kv_txn **txn_out);
     int (*commit)(struct kv *kv, struct kv_txn *txn);
     void (*abort)(struct kv *kv, struct kv_txn *txn);
-    int (*get)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_val key, struct kv_val *val);
-    int (*put)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_val key, struct kv_val val);
+    int (*get)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_val key,
+               struct kv_val *val);
+    int (*put)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_val key,
+               struct kv_val val);
     int (*del)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_val key);
     int (*drop)(struct kv *kv, struct kv_txn *txn, unsigned db); /* delete every key */
     int (*cursor_open)(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_cursor **out);
@@ -64,8 +66,8 @@ int kv_drop(struct kv *kv, struct kv_txn *txn, unsigned db);
 /* Cursors are closed before their transaction ends. In a write transaction they survive changes:
  * KV_NEXT is the first key above the one that the cursor stood on, KV_PREV the last one below. */
 int kv_cursor_open(struct kv *kv, struct kv_txn *txn, unsigned db, struct kv_cursor **out);
-/* KV_GE reads *key; all moves set *key and *val, or return TSR_ENOENT at the end and stay. A step of
- * a new cursor starts at the first (KV_NEXT) or last key. */
+/* KV_GE reads *key; all moves set *key and *val, or return TSR_ENOENT at the end and stay. A step
+ * of a new cursor starts at the first (KV_NEXT) or last key. */
 int kv_cursor_move(struct kv *kv, struct kv_cursor *c, enum kv_seek how, struct kv_val *key,
                    struct kv_val *val);
 void kv_cursor_close(struct kv *kv, struct kv_cursor *c);
@@ -90,13 +92,15 @@ int kv_mem_open(unsigned count, struct kv **kv_out);
 /* Power cut: back to the state of the last kv_sync. No write transaction is open; readers keep what
  * they see. */
 void kv_mem_crash(struct kv *kv);
-/* Transactions committed since the last kv_sync, and a power cut that keeps the first @keep of them. */
+/* Transactions committed since the last kv_sync, and a power cut that keeps the first @keep of
+ * them. */
 unsigned kv_mem_unsynced(struct kv *kv);
 void kv_mem_crash_keep(struct kv *kv, unsigned keep);
-/* The @n-th call from now (begin, get, put, del, drop, cursor, count, commit, sync, stat) fails once
- * with TSR_EIO; 0 = none. */
+/* The @n-th call from now (begin, get, put, del, drop, cursor, count, commit, sync, stat) fails
+ * once with TSR_EIO; 0 = none. */
 void kv_mem_fail_after(struct kv *kv, unsigned n);
-/* False while a countdown is still running: a loop over n ends when a run did not reach its call. */
+/* False while a countdown is still running: a loop over n ends when a run did not reach its call.
+ */
 bool kv_mem_failed(struct kv *kv);
 
 #endif

@@ -32,8 +32,8 @@ struct timer {
 };
 
 struct loop_ops {
-    uint64_t (*now_ns)(struct loop *loop);  /* monotonic */
-    int64_t (*wall_us)(struct loop *loop);  /* wall clock, microseconds since the epoch */
+    uint64_t (*now_ns)(struct loop *loop); /* monotonic */
+    int64_t (*wall_us)(struct loop *loop); /* wall clock, microseconds since the epoch */
     void (*post)(struct loop *loop, struct task *task);
     void (*timer_start)(struct loop *loop, struct timer *timer);
     void (*timer_stop)(struct loop *loop, struct timer *timer);

@@ -27,10 +27,10 @@ enum tls_role { TLS_SERVER, TLS_CLIENT };
 struct tls_options {
     enum tls_role role;
     const char *cert_pem, *key_pem; /* PEM text; NULL for a client without certificate */
-    const char *ca_pem;             /* trusted authorities; NULL = trust nothing / system store off */
-    bool system_store;              /* client: trust the system's authorities too */
-    bool verify_peer;               /* server: demand and check a client certificate */
-    const char *alpn;               /* one protocol name, or NULL */
+    const char *ca_pem; /* trusted authorities; NULL = trust nothing / system store off */
+    bool system_store;  /* client: trust the system's authorities too */
+    bool verify_peer;   /* server: demand and check a client certificate */
+    const char *alpn;   /* one protocol name, or NULL */
 };
 /* TLS 1.2+ with session tickets for servers. Returns 0 or TSR_EINVAL with details. Any thread. */
 int tls_new(const struct tls_options *options, struct tls **tls_out, struct err *err);
@@ -92,8 +92,8 @@ const char *conn_local_address(const struct conn *c);
 const char *conn_peer_name(const struct conn *c);
 /* Unix sockets: uid/gid of the other process (SO_PEERCRED). TSR_ENOTSUP otherwise. */
 int conn_peer_cred(const struct conn *c, unsigned *uid_out, unsigned *gid_out);
-/* SHA-256 of the peer's certificate chain's last (authority) certificate and of the leaf, as shown in
- * the handshake. Client with a context that verifies nothing may pin by these. */
+/* SHA-256 of the peer's certificate chain's last (authority) certificate and of the leaf, as shown
+ * in the handshake. Client with a context that verifies nothing may pin by these. */
 int conn_peer_fingerprints(const struct conn *c, uint8_t leaf_out[32], uint8_t root_out[32]);
 
 /* Listen; several loops may listen on one TCP address (SO_REUSEPORT). New connections have finished

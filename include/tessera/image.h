@@ -1,0 +1,152 @@
+/* What users do with images: life cycle, upload, download, members, inspection of formats.
+ *
+ * Services: they check the caller's right (identity/policy), the rules of the Image API
+ * (values, transitions), and then change facts (meta_submit) or move bytes (replica). No HTTP here.
+ * Thread: the loop of the given image_ctx (a worker); callbacks run there, once, never inside the
+ * call. */
+#ifndef TESSERA_IMAGE_H
+#define TESSERA_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tessera/cluster.h"
+#include "tessera/identity.h"
+#include "tessera/meta.h"
+#include "tessera/replica.h"
+
+struct image_limits {
+    int64_t image_size_cap;
+    int property_quota, tag_quota, member_quota;
+    int replicas, write_replicas;
+    bool strict_write_replicas;
+    int64_t upload_idle_ms;
+};
+
+/* One a worker loop; made by the daemon. */
+struct image_ctx {
+    struct loop *loop;
+    struct meta *meta;
+    struct replica_ctx *replica;
+    struct cluster_load *load; /* free space and state of hosts, for placement (cluster.h) */
+    const struct image_limits *limits;
+    uint64_t self;
+    const char *zone;
+    uint8_t boot[4]; /* random per process: the first bytes of each session id, so that a restarted
+                        host finds the sessions that its predecessor left (cluster/sessions.c) */
+};
+
+/* Result of a service call: @status 0 with @result (borrowed JSON, may be NULL), or a code with
+ * err. */
+typedef void (*image_cb)(void *arg, int status, json_t *result, const struct err *err);
+
+/* --- reading (synchronous, on a view)
+ * -------------------------------------------------------------------- */
+/* The record if the caller may do @action: TSR_ENOENT, TSR_EFORBIDDEN. @image_out: new reference.
+ */
+int image_find(struct meta_view *view, const struct caller *caller, const char *id,
+               enum image_action action, json_t **image_out, struct err *err);
+/* Image API form of a record (section 3.1; custom properties at the top level). New reference. */
+json_t *image_render(const json_t *record);
+/* Parse the query of GET /v2/images (section 4) and list. params: decoded name/value pairs in
+ * order. *page_out: {"images": [rendered...], "first", "next"?, "schema"}. TSR_EINVAL,
+ * TSR_EFORBIDDEN. */
+struct image_param {
+    const char *name, *value;
+};
+int image_list(struct meta_view *view, const struct caller *caller,
+               const struct image_param *params, size_t count, size_t limit_default,
+               size_t limit_max, json_t **page_out, struct err *err);
+
+/* --- changing
+ * ---------------------------------------------------------------------------------------------- */
+/* @command_id: 16 bytes for Idempotency-Key, or NULL. */
+void image_create(struct image_ctx *ctx, const struct caller *caller, const json_t *body,
+                  const uint8_t *command_id, image_cb cb, void *arg);
+/* @operations: normalised patch [{"op", "path": decoded single segment or raw, "value"}], v2_0:
+ * rules of the old envelope (add of an existing property is a conflict). Re-evaluated on
+ * TSR_EVERSION (up to 8 times). */
+int image_patch_parse(const json_t *body, bool v2_0, json_t **operations_out, struct err *err);
+void image_patch(struct image_ctx *ctx, const struct caller *caller, const char *id,
+                 const json_t *operations, bool v2_0, image_cb cb, void *arg);
+void image_delete(struct image_ctx *ctx, const struct caller *caller, const char *id, image_cb cb,
+                  void *arg);
+void image_tag(struct image_ctx *ctx, const struct caller *caller, const char *id, const char *tag,
+               bool add, image_cb cb, void *arg);
+void image_set_active(struct image_ctx *ctx, const struct caller *caller, const char *id,
+                      bool active, image_cb cb, void *arg);
+
+/* Members (section 2.7). Results are in API form. */
+int image_member_list(struct meta_view *view, const struct caller *caller, const char *id,
+                      json_t **out, struct err *err);
+int image_member_get(struct meta_view *view, const struct caller *caller, const char *id,
+                     const char *project, json_t **out, struct err *err);
+void image_member_add(struct image_ctx *ctx, const struct caller *caller, const char *id,
+                      const json_t *body, image_cb cb, void *arg);
+void image_member_status(struct image_ctx *ctx, const struct caller *caller, const char *id,
+                         const char *project, const json_t *body, image_cb cb, void *arg);
+void image_member_remove(struct image_ctx *ctx, const struct caller *caller, const char *id,
+                         const char *project, image_cb cb, void *arg);
+
+/* --- upload (section 2.3)
+ * ------------------------------------------------------------------------------------- */
+struct image_upload;
+/* Checks everything of table 2.3 that comes before the body, then takes the image to `saving`.
+ * @content_length -1 = unknown; @size_header -1 = none. @cb once: 0 = send bytes now (start the
+ * body), or the refusal (the upload is gone). @on_drain: after write said pause. @on_fail: the
+ * upload failed while the body runs: answer with that error now; the upload is gone. */
+struct image_upload_options {
+    const struct caller *caller;
+    const char *id;
+    int64_t content_length, size_header;
+    image_cb on_ready;
+    void (*on_drain)(void *arg);
+    void (*on_fail)(void *arg, int status, const struct err *err);
+    void *arg;
+};
+void image_upload_start(struct image_ctx *ctx, const struct image_upload_options *options,
+                        struct image_upload **out);
+/* Returns false: pause until on_drain. Format inspection happens on the way. */
+bool image_upload_write(struct image_upload *u, const void *data, size_t size);
+/* End of body: length and format agree -> seal -> activate. @cb once with the refusal or 0; gone
+ * then. */
+void image_upload_finish(struct image_upload *u, image_cb cb, void *arg);
+/* The client is gone or sent garbage: image back to `queued`. Gone. No callback. */
+void image_upload_abort(struct image_upload *u);
+
+/* --- download (section 2.4)
+ * -------------------------------------------------------------------------------------- */
+struct image_download;
+struct image_download_info {
+    bool empty; /* no data yet: 204 */
+    int64_t size, offset, length;
+    bool partial;      /* 206 */
+    char checksum[40]; /* "" if none */
+    char etag[132];
+};
+/* @range: value of the Range header or NULL. @want_files: plain connection. @cb: 0 = info is filled
+ * and pieces may be read; TSR_ERANGE: info->size tells the size; TSR_EINVAL several ranges.
+ * Read-only checks of the caller included (the record was found by the caller of this on a fresh
+ * view). */
+typedef void (*image_download_cb)(void *arg, int status, const struct image_download_info *info,
+                                  const struct err *err);
+int image_download_open(struct image_ctx *ctx, const struct caller *caller, const json_t *record,
+                        const char *range, bool want_files, image_download_cb cb, void *arg,
+                        struct image_download **out);
+void image_download_next(struct image_download *d, replica_piece_cb cb, void *arg);
+void image_download_close(struct image_download *d);
+
+/* --- inspection (sections 3.6, 3.7): pure, streaming
+ * ----------------------------------------------------------------- */
+struct inspect;
+/* @disk_format, @container_format as declared. NULL: out of memory. */
+struct inspect *inspect_new(const char *disk_format, const char *container_format);
+void inspect_free(struct inspect *i);
+/* Bytes in order, any pieces; a few windows are kept (<= 2 MiB). TSR_EMEDIA as soon as it is
+ * certain. */
+int inspect_write(struct inspect *i, const void *data, size_t size, struct err *err);
+/* At the end: TSR_EMEDIA with the sentence of 2.3 / 3.7; *virtual_size_out = -1 when null. */
+int inspect_finish(struct inspect *i, uint64_t size, int64_t *virtual_size_out, struct err *err);
+
+#endif

@@ -1,0 +1,136 @@
+/* The cluster service's own parts. Private to cluster/; everything runs on the control loop. */
+#ifndef TESSERA_CLUSTER_INTERNAL_H
+#define TESSERA_CLUSTER_INTERNAL_H
+
+#include "tessera/cluster.h"
+
+enum {
+    REPORT_EVERY_MS = 500, /* each host to the leader; also how often the duties look */
+    LEASE_RENEW_MS = 500,  /* the holder of the admin endpoint to the leader */
+    LEASE_VALID_MS = 2000, /* from the moment a renewal was sent: the holder acts only within it */
+    LEASE_EXPIRY_MS =
+        3000, /* from the moment one was answered: the leader grants again only after it */
+    CONTACT_LOST_MS = 2000, /* no proof of a quorum for so long: not ready */
+    VOTERS_MAX = 5,
+};
+
+/* What this host, while it leads, knows of another (or of itself). */
+struct host_seen {
+    uint64_t id;
+    uint64_t report_ms;   /* monotonic time of the last report; 0 = none since this host leads */
+    uint64_t first_ms;    /* when it was first looked at in this term of leadership */
+    uint64_t up_again_ms; /* when the last up/down command was sent, so that it is not sent twice */
+    json_t *report;       /* the last one, or NULL */
+};
+
+/* A request to the cluster service, local or from another host. Ends with op_done, once. */
+struct cluster_op {
+    struct cluster *c;
+    json_t *args;  /* never NULL */
+    uint64_t from; /* host that asks; own id for local ones */
+    void (*done)(struct cluster_op *op, int status, json_t *result, const struct err *err);
+    void *arg;
+    void *state; /* the method's */
+};
+/* Takes the reference to @result. */
+void op_done(struct cluster_op *op, int status, json_t *result, const struct err *err);
+void op_fail(struct cluster_op *op, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+struct cluster {
+    struct cluster_options o;
+    struct timer report_timer, lease_timer, duty_timer;
+    bool started, closing, draining;
+    void (*close_cb)(void *arg);
+    void *close_arg;
+    size_t pending; /* calls in flight that hold memory of ours */
+
+    /* leadership */
+    bool leader;
+    uint64_t leader_since_ms;
+    struct host_seen seen[CLUSTER_HOSTS_MAX];
+    size_t seen_count;
+    bool changing_members;
+    uint64_t minute_ms;
+
+    /* planner */
+    bool plan_wanted, plan_running;
+    char plan_after[64];
+    size_t plan_pending;
+
+    /* admin endpoint */
+    bool lease_pending;         /* a renewal is on its way */
+    uint64_t lease_sent_ms;     /* when the last answered renewal was sent (holder) */
+    uint64_t lease_epoch;       /* the epoch it was for */
+    uint64_t lease_answered_ms; /* when this leader last answered one */
+    uint64_t released_epoch;    /* this host gave that epoch back: never again */
+    bool granting;
+
+    bool report_pending;
+    bool sessions_checked; /* own left-over upload sessions were ended after the start */
+    bool sessions_busy;
+
+    /* for other threads */
+    atomic_bool a_ready, a_leader, a_endpoint;
+    atomic_uint_fast64_t a_leader_host, a_endpoint_host, a_endpoint_epoch, a_contact_ms,
+        a_lease_until_ms;
+};
+
+/* cluster.c */
+uint64_t cluster_now(struct cluster *c);
+/* Submit a command; @cb (may be NULL) gets @arg. Takes the reference. */
+typedef void (*cluster_submit_cb)(struct cluster *c, void *arg, int status, json_t *result,
+                                  const struct err *err);
+void cluster_submit(struct cluster *c, json_t *command, cluster_submit_cb cb, void *arg);
+/* JSON call to another host; the result is borrowed. */
+typedef void (*cluster_peer_cb)(struct cluster *c, void *arg, int status, json_t *result);
+void cluster_peer(struct cluster *c, uint64_t host, enum peer_call_type type, json_t *head,
+                  uint64_t timeout_ms, cluster_peer_cb cb, void *arg);
+void cluster_unpend(struct cluster *c);          /* one pending call ended; may finish the close */
+void cluster_kick(struct cluster *c);            /* run the duties soon */
+uint64_t cluster_leader_host(struct cluster *c); /* 0 = unknown */
+
+/* health.c */
+void health_report(struct cluster *c);        /* every host, every REPORT_EVERY_MS */
+void health_on_report(struct cluster_op *op); /* leader */
+void health_duty(struct cluster *c);          /* leader: up and down */
+struct host_seen *health_seen(struct cluster *c, uint64_t id); /* NULL if the table is full */
+bool health_fresh(struct cluster *c, uint64_t id); /* reported within suspect_ms (self: always) */
+/* Placement view of all hosts from the store and the reports. */
+size_t health_hosts(struct cluster *c, struct placement_host out[CLUSTER_HOSTS_MAX]);
+
+/* lease.c */
+void lease_renew(struct cluster *c);          /* holder */
+void lease_on_renew(struct cluster_op *op);   /* leader */
+void lease_on_release(struct cluster_op *op); /* holder: give it back now */
+void lease_duty(struct cluster *c);           /* leader: grant again after expiry */
+void lease_op_show(struct cluster_op *op);
+void lease_op_move(struct cluster_op *op);
+bool lease_held(struct cluster *c);
+
+/* members.c */
+void members_duty(struct cluster *c);
+void members_op_transfer(struct cluster_op *op);
+void members_op_remove(struct cluster_op *op);
+unsigned members_voters_wanted(unsigned hosts);
+
+/* planner.c */
+void planner_want(struct cluster *c);
+void planner_duty(struct cluster *c);
+void planner_host_down(struct cluster *c, uint64_t host); /* end its upload sessions */
+void planner_own_sessions(struct cluster *c);
+
+/* status.c */
+void status_op(struct cluster_op *op);
+void status_op_hosts(struct cluster_op *op);
+
+/* calls.c */
+void calls_serve(struct cluster *c);
+void calls_start(struct cluster_op *op, const char *name, bool may_pass);
+void calls_control(void *arg, struct peer_request *req);
+
+/* join.c */
+void host_op_admit(struct cluster_op *op);
+void token_op_create(struct cluster_op *op);
+
+#endif

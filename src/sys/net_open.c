@@ -37,7 +37,7 @@ int net_address_split(const char *address, char *host, size_t host_size, char *p
         if (host_end <= host_at || *host_end != ']') {
             return TSR_EINVAL;
         }
-    } else if (memchr(address, ':', (size_t)(colon - address)) != NULL) {
+    } else if (strcspn(address, ":[]") != (size_t)(colon - address)) {
         return TSR_EINVAL; /* a v6 address needs brackets */
     }
     size_t size = (size_t)(host_end - host_at);

@@ -45,11 +45,11 @@ static void entry_maybe_free(struct call_entry *e)
     }
     struct peer_client *client = e->client;
     free(e->copy);
-    free(e->reply_head);
-    free(e->reply_body);
+    payload_put(&client->memory, e->reply_head, e->reply_head_size);
+    payload_put(&client->memory, e->reply_body, e->reply_body_size);
     free(e);
     client->entries--;
-    client_check_closed(client);
+    peer_client_check_closed(client);
 }
 
 /* The only place where a call's callback runs. */
@@ -59,8 +59,11 @@ static void entry_finish(struct call_entry *e)
     tsr_assert(call && e->done);
     e->call = NULL;
     call->state[0] = NULL;
-    struct peer_bytes head = {e->reply_head, e->reply_head_size};
-    struct peer_bytes body = {e->reply_body, e->reply_body_size};
+    struct peer_bytes head = {NULL, 0}, body = {NULL, 0};
+    if (e->reply_whole) {
+        head = (struct peer_bytes){e->reply_head, e->reply_head_size};
+        body = (struct peer_bytes){e->reply_body, e->reply_body_size};
+    }
     call->cb(call, e->status, head, body);
     entry_maybe_free(e);
 }
@@ -84,7 +87,7 @@ static void watch_start(struct channel *ch)
     }
 }
 
-void entry_complete(struct call_entry *e, int status)
+void call_entry_complete(struct call_entry *e, int status)
 {
     if (e->done) {
         return;
@@ -108,7 +111,7 @@ static void waiting_fail(struct channel *ch, int status)
 {
     list_each(node, &ch->waiting)
     {
-        entry_complete(container_of(node, struct call_entry, node), status);
+        call_entry_complete(container_of(node, struct call_entry, node), status);
     }
 }
 
@@ -127,7 +130,7 @@ static void settle(struct channel *ch, bool failed)
     ch->state = CHANNEL_IDLE;
     if (ch->client->closing) {
         waiting_fail(ch, TSR_ECANCELED);
-        client_check_closed(ch->client);
+        peer_client_check_closed(ch->client);
     } else if (failed) {
         back_off(ch);
     } else if (!list_empty(&ch->waiting)) {
@@ -148,7 +151,7 @@ static void slots_fail(struct channel *ch, int status)
         if (e->done && !e->call) {
             entry_maybe_free(e);
         } else {
-            entry_complete(e, status);
+            call_entry_complete(e, status);
         }
     }
     ch->slot_count = 0;
@@ -204,10 +207,11 @@ static int reply_begin(struct channel *ch)
         return TSR_EPROTO;
     }
     if (!e->done) {
-        e->reply_head = peer_memory(f->head_size);
-        e->reply_body = peer_memory(f->body_size);
+        struct payload_memory *memory = &ch->client->memory;
+        e->reply_head = payload_get(memory, e->reply_head_size = f->head_size);
+        e->reply_body = payload_get(memory, e->reply_body_size = f->body_size);
         if (!e->reply_head || !e->reply_body) {
-            entry_complete(e, TSR_ENOMEM);
+            call_entry_complete(e, TSR_ENOMEM);
         }
     }
     frame_stream_place(&ch->stream, e->reply_head, e->reply_body);
@@ -227,10 +231,9 @@ static void reply_end(struct channel *ch)
         entry_maybe_free(e);
         return;
     }
-    e->reply_head_size = f->head_size;
-    e->reply_body_size = f->body_size;
+    e->reply_whole = true;
     if (entry_pins_caller(e)) {
-        entry_complete(e, f->code);
+        call_entry_complete(e, f->code);
         return;
     }
     e->done = true;
@@ -277,7 +280,7 @@ static void written_cb(struct conn_write *write, int status)
     free(e->copy);
     e->copy = NULL;
     if (e->done && e->call && pinned) {
-        e->task.run = entry_finish_task; /* entry_complete left it to us */
+        e->task.run = entry_finish_task; /* call_entry_complete left it to us */
         loop_post(e->client->net.loop, &e->task);
     } else {
         entry_maybe_free(e);
@@ -357,7 +360,7 @@ static void pump(struct channel *ch)
             ch->slots[e->number % CHANNEL_SLOTS] = NULL;
             ch->slot_count--;
             e->in_slot = false;
-            entry_complete(e, TSR_ENOMEM);
+            call_entry_complete(e, TSR_ENOMEM);
             continue;
         }
         e->writing = true;
@@ -454,7 +457,7 @@ static void call_timeout_cb(struct timer *timer)
     struct channel *ch = e->channel;
     bool silent = ch->state == CHANNEL_OPEN && ch->slot_count > 0 &&
                   loop_now_ms(ch->client->net.loop) - ch->received_ms >= SILENT_MS;
-    entry_complete(e, TSR_ETIMEOUT);
+    call_entry_complete(e, TSR_ETIMEOUT);
     if (silent) {
         peer_count(COUNT_STALLED);
         channel_break(ch);
@@ -497,7 +500,7 @@ void channel_close(struct channel *ch)
     waiting_fail(ch, TSR_ECANCELED);
     for (unsigned i = 0; i < CHANNEL_SLOTS; i++) {
         if (ch->slots[i]) {
-            entry_complete(ch->slots[i], TSR_ECANCELED);
+            call_entry_complete(ch->slots[i], TSR_ECANCELED);
         }
     }
     if (ch->conn) {

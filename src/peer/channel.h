@@ -4,6 +4,7 @@
 #define TESSERA_PEER_CHANNEL_H
 
 #include "peer/frame.h"
+#include "peer/memory.h"
 #include "tessera/base/list.h"
 #include "tessera/peer.h"
 #include "tessera/sys/net.h"
@@ -16,6 +17,7 @@ struct peer_client {
     char *cluster_id;
     peer_address_fn address;
     void *arg;
+    struct payload_memory memory;
     struct list channels;
     size_t entries; /* live struct call_entry */
     bool closing, close_posted;
@@ -44,7 +46,8 @@ struct call_entry {
     uint8_t
         *copy; /* small frames: the caller's memory is not needed after the start of the write */
     uint8_t *reply_head, *reply_body;
-    size_t reply_head_size, reply_body_size;
+    size_t reply_head_size, reply_body_size; /* of the memory; shown to the caller when whole */
+    bool reply_whole;
 };
 
 enum channel_state {
@@ -90,8 +93,8 @@ static inline bool channel_quiet(const struct channel *ch)
 }
 
 /* Fix the outcome; the callback comes from the loop as soon as the caller's memory is free. */
-void entry_complete(struct call_entry *e, int status);
+void call_entry_complete(struct call_entry *e, int status);
 /* client.c: after anything that a closing client waits for. */
-void client_check_closed(struct peer_client *client);
+void peer_client_check_closed(struct peer_client *client);
 
 #endif

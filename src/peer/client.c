@@ -48,16 +48,16 @@ static void client_call(struct peer_net *net, struct peer_call *call)
     memset(call->state, 0, sizeof(call->state));
     call->state[0] = e;
     if (client->closing) {
-        entry_complete(e, TSR_ECANCELED);
+        call_entry_complete(e, TSR_ECANCELED);
         return;
     }
     if (call->head.size > PEER_HEAD_MAX || call->body.size > PEER_BODY_MAX) {
-        entry_complete(e, TSR_ETOOBIG);
+        call_entry_complete(e, TSR_ETOOBIG);
         return;
     }
     struct channel *ch = channel_find(client, call->host_id, is_bulk(call));
     if (!ch) {
-        entry_complete(e, TSR_ENOMEM);
+        call_entry_complete(e, TSR_ENOMEM);
         return;
     }
     channel_add(ch, e);
@@ -69,7 +69,7 @@ static void client_cancel(struct peer_net *net, struct peer_call *call)
     (void)net;
     if (e) {
         tsr_assert(e->call == call);
-        entry_complete(e, TSR_ECANCELED);
+        call_entry_complete(e, TSR_ECANCELED);
     }
 }
 
@@ -80,7 +80,7 @@ int peer_client_new(struct loop *loop, struct tls *tls, const char *cluster_id,
 {
     struct peer_client *client = calloc(1, sizeof(*client));
     char *id = strdup(cluster_id);
-    if (!client || !id) {
+    if (!client || !id || payload_memory_init(&client->memory) != 0) {
         free(client);
         free(id);
         return TSR_ENOMEM;
@@ -138,6 +138,7 @@ static void client_close_task(struct task *task)
         timer_stop(&ch->timer);
         free(ch);
     }
+    payload_memory_close(&client->memory);
     tls_unref(client->tls);
     free(client->cluster_id);
     free(client);
@@ -146,7 +147,7 @@ static void client_close_task(struct task *task)
     }
 }
 
-void client_check_closed(struct peer_client *client)
+void peer_client_check_closed(struct peer_client *client)
 {
     if (client->closing && !client->close_posted && client_quiet(client)) {
         client->close_posted = true;
@@ -165,5 +166,5 @@ void peer_client_close(struct peer_client *client, void (*cb)(void *arg), void *
     {
         channel_close(container_of(node, struct channel, node));
     }
-    client_check_closed(client);
+    peer_client_check_closed(client);
 }

@@ -1,6 +1,5 @@
 #include "peer/frame.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "tessera/base/assert.h"
@@ -209,13 +208,4 @@ int raft_hello_decode(const void *data, size_t size, struct raft_hello *out)
     }
     *out = hello;
     return 0;
-}
-
-void *peer_memory(size_t size)
-{
-    enum { PAGE = 4096, PAGED_FROM = 64 * 1024 };
-    if (size < PAGED_FROM) {
-        return malloc(size ? size : 1);
-    }
-    return aligned_alloc(PAGE, (size + PAGE - 1) / PAGE * PAGE);
 }

@@ -75,8 +75,4 @@ int raft_hello_decode(const void *data, size_t size, struct raft_hello *out);
 enum peer_counter { COUNT_BAD_FRAME, COUNT_BAD_NAME, COUNT_STALLED, COUNT_RAFT_DROPPED, COUNTERS };
 void peer_count(enum peer_counter which);
 
-/* Memory for a payload part: whole pages at a page boundary when it is large, so that it can go to
- * a disk directly. NULL when out of memory; not NULL for size 0. Freed with free(). */
-void *peer_memory(size_t size);
-
 #endif

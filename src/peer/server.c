@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "peer/frame.h"
+#include "peer/memory.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/list.h"
 #include "tessera/sys/net.h"
@@ -36,6 +37,7 @@ struct peer_server {
     char *cluster_id;
     const struct peer_service *service;
     size_t bound, held;
+    struct payload_memory memory;
     struct list conns;
     struct list paused; /* connections in line, in order of arrival */
     struct task resume_task;
@@ -76,6 +78,7 @@ struct served {
     /* the reply */
     uint8_t header[FRAME_HEADER];
     uint8_t *head_copy, *body_copy;
+    size_t body_copy_size;
     void (*release)(void *arg);
     void *release_arg;
     struct conn_write write;
@@ -98,6 +101,7 @@ static void server_close_task(struct task *task)
     }
     void (*cb)(void *) = server->close_cb;
     void *arg = server->close_arg;
+    payload_memory_close(&server->memory);
     free(server->cluster_id);
     free(server);
     if (cb) {
@@ -122,6 +126,14 @@ static void resume_soon(struct peer_server *server)
     }
 }
 
+/* The request's own memory is not needed while the reply is written. */
+static void drop_request_memory(struct served *s)
+{
+    payload_put(&s->server->memory, s->head, s->req.head.size);
+    payload_put(&s->server->memory, s->body, s->req.body.size);
+    s->head = s->body = NULL;
+}
+
 static void served_free(struct served *s)
 {
     struct peer_server *server = s->server;
@@ -133,10 +145,9 @@ static void served_free(struct served *s)
     server->served--;
     void (*release)(void *) = s->release;
     void *arg = s->release_arg;
-    free(s->head);
-    free(s->body);
+    drop_request_memory(s);
     free(s->head_copy);
-    free(s->body_copy);
+    payload_put(&server->memory, s->body_copy, s->body_copy_size);
     free(s);
     if (release) {
         release(arg);
@@ -255,21 +266,18 @@ static uint8_t *copy_of(struct peer_bytes in, bool *failed)
     return copy;
 }
 
-/* The request's own memory is not needed while the reply is written. */
-static void drop_request_memory(struct served *s)
-{
-    free(s->head);
-    free(s->body);
-    s->head = s->body = NULL;
-}
-
 static void served_reply(struct peer_request *req, int code, struct peer_bytes head,
                          struct peer_bytes body)
 {
     struct served *s = container_of(req, struct served, req);
     bool failed = false;
     s->head_copy = copy_of(head, &failed);
-    s->body_copy = copy_of(body, &failed);
+    s->body_copy = payload_get(&s->server->memory, body.size);
+    s->body_copy_size = body.size;
+    failed = failed || !s->body_copy;
+    if (s->body_copy && body.size > 0) {
+        memcpy(s->body_copy, body.data, body.size);
+    }
     drop_request_memory(s);
     if (failed) {
         served_send(s, TSR_ENOMEM, (struct peer_bytes){NULL, 0}, (struct peer_bytes){NULL, 0});
@@ -320,15 +328,15 @@ static bool request_begin(struct link *l)
     if (!s) {
         return false;
     }
-    s->head = peer_memory(f->head_size);
-    s->body = peer_memory(f->body_size);
+    s->server = l->server;
+    s->head = payload_get(&s->server->memory, f->head_size);
+    s->body = payload_get(&s->server->memory, f->body_size);
     if (!s->head || !s->body) {
-        free(s->head);
-        free(s->body);
+        payload_put(&s->server->memory, s->head, f->head_size);
+        payload_put(&s->server->memory, s->body, f->body_size);
         free(s);
         return false;
     }
-    s->server = l->server;
     s->link = l;
     s->number = f->call;
     s->cost = cost_of(f);
@@ -511,7 +519,7 @@ int peer_server_new(struct loop *loop, struct tls *tls, const char *cluster_id, 
 {
     struct peer_server *server = calloc(1, sizeof(*server));
     char *id = strdup(cluster_id);
-    if (!server || !id) {
+    if (!server || !id || payload_memory_init(&server->memory) != 0) {
         free(server);
         free(id);
         return err_set(err, TSR_ENOMEM, "out of memory");
@@ -526,6 +534,7 @@ int peer_server_new(struct loop *loop, struct tls *tls, const char *cluster_id, 
     list_init(&server->paused);
     int rc = listener_open(loop, address, tls, accept_cb, server, &server->listener, err);
     if (rc != 0) {
+        payload_memory_close(&server->memory);
         free(id);
         free(server);
         return rc;

@@ -1,0 +1,183 @@
+/* Consensus links: receiving (see raft_link.c). */
+#include "peer/raft_link.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tessera/base/assert.h"
+#include "tessera/base/str.h"
+
+enum { HELLO_MS = 5000, IN_MAX = 256, BUFFER_KEPT = 1024 * 1024 };
+
+/* --- receiving
+ * --------------------------------------------------------------------------------------------- */
+
+static void in_closed_cb(struct conn *conn, void *arg)
+{
+    struct raft_in *in = arg;
+    struct raft_links *links = in->links;
+    (void)conn;
+    list_remove(&in->node);
+    links->in_count--;
+    free(in->data);
+    free(in);
+    raft_links_check_closed(links);
+}
+
+void raft_in_close(struct raft_in *in)
+{
+    if (in->closing) {
+        return;
+    }
+    in->closing = true;
+    timer_stop(&in->hello_timer);
+    conn_close(in->conn, in_closed_cb, in);
+    if (in->from && !in->links->closing) {
+        in->links->disconnected(in->links->arg, in->from);
+    }
+}
+
+static void in_drop(struct raft_in *in, enum peer_counter why)
+{
+    peer_count(why);
+    raft_in_close(in);
+}
+
+static void in_replace_older(struct raft_in *in, uint64_t from)
+{
+    list_each(node, &in->links->ins)
+    {
+        struct raft_in *other = container_of(node, struct raft_in, node);
+        if (other != in && other->from == from && !other->closing) {
+            raft_in_close(other);
+            return; /* there is one at most */
+        }
+    }
+}
+
+static void in_hello(struct raft_in *in)
+{
+    struct raft_links *links = in->links;
+    struct raft_hello hello;
+    if (raft_hello_decode(in->data, in->size, &hello) != 0) {
+        in_drop(in, COUNT_BAD_FRAME);
+        return;
+    }
+    if (hello.raft_id >> 16 != in->host_id || hello.raft_id == links->hello.raft_id ||
+        strcmp(hello.cluster_id, links->hello.cluster_id) != 0) {
+        in_drop(in, COUNT_BAD_NAME);
+        return;
+    }
+    timer_stop(&in->hello_timer);
+    in_replace_older(in, hello.raft_id);
+    if (in->closing || links->closing) {
+        return; /* the callback did that */
+    }
+    in->from = hello.raft_id;
+    struct raft_out *o = raft_out_get(links, hello.raft_id);
+    if (o) {
+        str_copy(o->told, sizeof(o->told), hello.address);
+    }
+}
+
+static void in_frame(struct raft_in *in)
+{
+    struct raft_links *links = in->links;
+    if ((in->from == 0) != (in->kind == RAFT_FRAME_HELLO)) {
+        in_drop(in, COUNT_BAD_FRAME);
+    } else if (in->kind == RAFT_FRAME_HELLO) {
+        in_hello(in);
+    } else if (links->receive(links->arg, in->from, in->data, in->size) != 0) {
+        in_drop(in, COUNT_BAD_FRAME);
+    }
+    in->header_have = in->have = in->size = 0;
+    if (in->capacity > BUFFER_KEPT) {
+        free(in->data);
+        in->data = NULL;
+        in->capacity = 0;
+    }
+}
+
+/* The header is whole: check it, then make room for what it announces. */
+static bool in_begin(struct raft_in *in)
+{
+    size_t max = in->from ? RAFT_FRAME_MAX : RAFT_HELLO_MAX;
+    if (raft_frame_decode(in->header, max, &in->kind, &in->size) != 0) {
+        in_drop(in, COUNT_BAD_FRAME);
+        return false;
+    }
+    if (in->capacity < in->size) {
+        free(in->data);
+        in->data = malloc(in->size);
+        in->capacity = in->data ? in->size : 0;
+        if (!in->data) {
+            raft_in_close(in);
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t copy_some(uint8_t *out, size_t want, const uint8_t **data, size_t *size)
+{
+    size_t n = want < *size ? want : *size;
+    memcpy(out, *data, n);
+    *data += n;
+    *size -= n;
+    return n;
+}
+
+static void in_read_cb(struct conn *conn, void *arg, int status, const void *data, size_t size)
+{
+    struct raft_in *in = arg;
+    const uint8_t *at = data;
+    (void)conn;
+    if (status != 0) {
+        raft_in_close(in);
+        return;
+    }
+    while (size > 0 && !in->closing) {
+        if (in->header_have < RAFT_FRAME_HEADER) {
+            in->header_have += copy_some(in->header + in->header_have,
+                                         RAFT_FRAME_HEADER - in->header_have, &at, &size);
+            if (in->header_have == RAFT_FRAME_HEADER && !in_begin(in)) {
+                return;
+            }
+            continue;
+        }
+        in->have += copy_some(in->data + in->have, in->size - in->have, &at, &size);
+        if (in->have == in->size) {
+            in_frame(in);
+        }
+    }
+}
+
+static void hello_timer_cb(struct timer *timer)
+{
+    in_drop(container_of(timer, struct raft_in, hello_timer), COUNT_STALLED);
+}
+
+void raft_in_accept(struct listener *listener, void *arg, struct conn *conn)
+{
+    struct raft_links *links = arg;
+    uint64_t host_id = 0;
+    (void)listener;
+    bool known = peer_cert_parse(conn_peer_name(conn), links->hello.cluster_id, &host_id);
+    if (!known) {
+        peer_count(COUNT_BAD_NAME);
+    }
+    bool room = !links->closing && links->in_count < IN_MAX;
+    struct raft_in *in = known && room ? calloc(1, sizeof(*in)) : NULL;
+    if (!in) {
+        conn_close(conn, NULL, NULL);
+        return;
+    }
+    in->links = links;
+    in->conn = conn;
+    in->host_id = host_id;
+    list_push(&links->ins, &in->node);
+    links->in_count++;
+    timer_init(&in->hello_timer, links->loop, hello_timer_cb);
+    timer_start(&in->hello_timer, HELLO_MS);
+    conn_read_start(conn, in_read_cb, in);
+}

@@ -1,0 +1,94 @@
+/* What all faces share: the route tables, the steps of a request (route -> token -> consistency ->
+ * body -> handler), and how replies and errors are written. Private to api/. */
+#ifndef TESSERA_API_FACE_H
+#define TESSERA_API_FACE_H
+
+#include "tessera/api.h"
+
+struct api_req;
+typedef void (*api_fn)(struct api_req *r);
+
+enum api_flags {
+    API_OPEN = 1,    /* no token needed (one that is sent is ignored) */
+    API_READ = 2,    /* linearizable: a read barrier runs before the handler */
+    API_NO_BODY = 4, /* a body is 400 "A body is not expected with this request." */
+    API_JSON = 8,    /* body is collected and parsed into r->body (missing or bad JSON: 400) */
+    API_JSON_OPTIONAL = 16, /* like API_JSON, but no body gives r->body NULL */
+    API_LOCAL = 32,         /* only over the local socket */
+    API_ADMIN = 64,         /* role admin (or the local socket) */
+    API_UNFORMED = 128,     /* works on a host that is not in a cluster */
+    API_IDENTITY = 256,     /* errors and 401 in the identity service's form */
+};
+
+/* Pattern: "/v2/images/{}/file"; {} matches one non-empty segment, decoded into r->args[n]. */
+struct api_route {
+    enum http_method method;
+    const char *pattern;
+    api_fn fn;
+    unsigned flags;
+};
+/* Ends with {0}. Tables: image_v2.c, image_file.c, identity_v3.c, cluster_v1.c, health.c. */
+extern const struct api_route api_image_routes[];
+extern const struct api_route api_image_file_routes[];
+extern const struct api_route api_identity_routes[];
+extern const struct api_route api_cluster_routes[];
+extern const struct api_route api_health_routes[];
+
+/* One request inside the faces. Freed by the reply functions, or when the client goes away. */
+struct api_req {
+    struct http_req *http;
+    struct api *api;
+    const struct api_options *o;
+    const struct api_route *route;
+    struct http_segments segments;
+    const char *args[4];
+    struct http_params params;
+    struct caller caller;
+    json_t *body;  /* API_JSON */
+    bool stale;    /* reads: served from local state */
+    bool local;    /* over the local socket */
+    bool dead;     /* the client is gone: a late service callback must only call api_release */
+    unsigned refs; /* service calls in flight + 1 for the open request */
+    /* For handlers: own state, and how to stop it when the client goes away (called once, before
+     * dead). */
+    void *state;
+    void (*on_dead)(struct api_req *r);
+    /* private */
+    struct meta_barrier barrier;
+    bool replied;
+};
+
+/* Hold the request over an asynchronous call; the callback begins with
+ *     if (api_release(r)) return;   -- true: the client is gone, nothing to answer (r may be freed)
+ */
+void api_hold(struct api_req *r);
+bool api_release(struct api_req *r);
+
+/* A view for this request's reads; on failure the error was replied and NULL is returned. */
+struct meta_view *api_view(struct api_req *r);
+
+/* Replies; each ends the request. */
+void api_json(struct api_req *r, int status, json_t *body); /* takes the reference */
+void api_empty(struct api_req *r, int status);
+void api_text(struct api_req *r, int status, const char *content_type, const char *text);
+/* The Image API's nested form (or identity's): {"error": {code, title, message}}; the status is
+ * that of the code; adds Retry-After where a retry may help, WWW-Authenticate for 401. */
+void api_error(struct api_req *r, int code, const struct err *err);
+void api_errorf(struct api_req *r, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Same with a status of one's own. */
+void api_error_status(struct api_req *r, int status, const char *message);
+
+/* "https://host:9292" of this request for links, by rule: public_endpoint, else the request's own.
+ */
+void api_public_url(struct api_req *r, char *out, size_t size);
+/* First query parameter or NULL. */
+const char *api_param(const struct api_req *r, const char *name);
+/* A path that no table knows: 300 with the version list, 404, or 401 (image-api section 1.1); in
+ * image_v2.c. */
+void api_route_unknown(struct api_req *r);
+/* 16-byte command id from Idempotency-Key (with project, method, path), or false without the
+ * header. */
+bool api_idempotency(struct api_req *r, uint8_t id_out[COMMAND_ID_SIZE]);
+
+#endif

@@ -1,0 +1,560 @@
+/* A formed host, from start to stop. Reads like a table of contents: parts are built in layer
+ * order, each from what stands on its left, and closed in reverse.
+ *
+ * The main thread runs the control loop. Everything is built before the other threads start, so no
+ * part meets a half-built one. Stop (SIGTERM): refuse new work (/health/ready), hand over the admin
+ * endpoint and leadership, let requests finish, close. A fatal error of consensus (a failed write
+ * or sync of the log, a damaged file) ends the process at once with a code of its own: what is on
+ * disk is what the next start checks. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "tessera/base/assert.h"
+#include "tessera/base/log.h"
+#include "tessera/sys/cert.h"
+#include "tessera/sys/signal.h"
+
+enum {
+    CLOSE_GRACE_MS = 15000,           /* closing parts takes no longer */
+    CHUNK_RESERVE = 64 * 1024 * 1024, /* left free on the data file system */
+};
+static const uint64_t index_map_bytes = UINT64_C(64) << 30;
+static const uint64_t reservation_ms = UINT64_C(24) * 3600 * 1000;
+
+/* --- sys
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static unsigned cores_or(int64_t wanted)
+{
+    long n = wanted > 0 ? (long)wanted : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+}
+
+static int open_threads(struct daemon *d, struct err *err)
+{
+    int rv = 0;
+    if ((rv = thread_pool_new("log", 1, &d->log_pool)) != 0 ||
+        (rv = thread_pool_new("apply", 1, &d->apply_pool)) != 0 ||
+        (rv = thread_pool_new("index", 1, &d->index_pool)) != 0 ||
+        (rv = thread_pool_new("disk", (unsigned)d->cfg.disk_threads, &d->disk_pool)) != 0 ||
+        (rv = thread_pool_new("cpu", cores_or(d->cfg.cpu_threads), &d->cpu_pool)) != 0 ||
+        (rv = thread_pool_new("auth", 1, &d->auth_pool)) != 0) {
+        return err_set(err, rv, "threads can not be started");
+    }
+    buf_budget_init(&d->upload_budget, (size_t)d->cfg.buffers_upload_bytes);
+    buf_budget_init(&d->relay_budget, (size_t)d->cfg.buffers_relay_bytes);
+    buf_budget_init(&d->repair_budget, (size_t)d->cfg.buffers_repair_bytes);
+    loop_random(d->control, d->boot, sizeof(d->boot));
+    return 0;
+}
+
+static int open_one_tls(struct daemon *d, enum tls_role role, const char *alpn, bool peers,
+                        struct tls **out, struct err *err)
+{
+    struct tls_options options = {
+        .role = role,
+        .cert_pem = d->files.cert_pem,
+        .key_pem = d->files.key_pem,
+        .ca_pem = d->files.ca_pem,
+        .verify_peer = peers,
+        .alpn = alpn,
+    };
+    return tls_new(&options, out, err);
+}
+
+static int read_text(const char *path, char **out, struct err *err)
+{
+    size_t size = 0;
+    int rv = fs_read_file(fs_real(), path, 1024 * 1024, out, &size);
+    return rv == 0 ? 0 : err_set(err, rv, "%s can not be read: %s", path, err_text(rv));
+}
+
+/* The API's certificate: the operator's own, or the one that the cluster's authority gave. */
+static int open_api_tls(struct daemon *d, struct err *err)
+{
+    if (d->cfg.api_cert_file[0] == '\0') {
+        return open_one_tls(d, TLS_SERVER, NULL, false, &d->api_tls, err);
+    }
+    char *cert = NULL, *key = NULL;
+    int rv = read_text(d->cfg.api_cert_file, &cert, err);
+    if (rv == 0) {
+        rv = read_text(d->cfg.api_key_file, &key, err);
+    }
+    if (rv == 0) {
+        struct tls_options options = {.role = TLS_SERVER, .cert_pem = cert, .key_pem = key};
+        rv = tls_new(&options, &d->api_tls, err);
+    }
+    free(cert);
+    free(key);
+    return rv;
+}
+
+static int open_tls(struct daemon *d, struct err *err)
+{
+    int rv = open_api_tls(d, err);
+    if (rv != 0 ||
+        (rv = open_one_tls(d, TLS_SERVER, "tessera-peer/1", true, &d->peer_server_tls, err)) != 0 ||
+        (rv = open_one_tls(d, TLS_CLIENT, "tessera-peer/1", true, &d->peer_client_tls, err)) != 0 ||
+        (rv = open_one_tls(d, TLS_SERVER, "tessera-raft/1", true, &d->raft_server_tls, err)) != 0 ||
+        (rv = open_one_tls(d, TLS_CLIENT, "tessera-raft/1", true, &d->raft_client_tls, err)) != 0) {
+        return rv;
+    }
+    return 0;
+}
+
+/* --- facts: store, log, links
+ * ------------------------------------------------------------------------------ */
+
+static int open_meta(struct daemon *d, struct err *err)
+{
+    char path[PATH_BYTES];
+    struct kv *kv = NULL;
+    path_join(path, d->cfg.data_dir, "meta");
+    int rv = fs_mkdirs(fs_real(), path);
+    if (rv == 0) {
+        rv = kv_lmdb_open(path, (uint64_t)d->cfg.metadata_map_bytes, meta_databases,
+                          meta_database_count, false, &kv);
+    }
+    if (rv != 0) {
+        return err_set(err, rv, "the metadata store in %s can not be opened: %s", path,
+                       err_text(rv));
+    }
+    return meta_open(kv, &d->meta, err);
+}
+
+static void net_send(struct consensus_net *net, uint64_t to, const char *address, const void *data,
+                     size_t size)
+{
+    struct daemon *d = container_of(net, struct daemon, net);
+    raft_links_send(d->links, to, address, data, size);
+}
+
+static size_t net_queued(struct consensus_net *net, uint64_t to)
+{
+    struct daemon *d = container_of(net, struct daemon, net);
+    return raft_links_queued(d->links, to);
+}
+
+static const struct consensus_net_ops net_ops = {.send = net_send, .queued = net_queued};
+
+static int link_receive(void *arg, uint64_t from, const void *data, size_t size)
+{
+    struct daemon *d = arg;
+    return d->consensus != NULL ? consensus_receive(d->consensus, from, data, size) : 0;
+}
+
+static void link_disconnected(void *arg, uint64_t from)
+{
+    struct daemon *d = arg;
+    if (d->consensus != NULL) {
+        consensus_disconnected(d->consensus, from);
+    }
+}
+
+static int open_links(struct daemon *d, struct err *err)
+{
+    struct raft_link_options options = {
+        .loop = d->control,
+        .server_tls = d->raft_server_tls,
+        .client_tls = d->raft_client_tls,
+        .cluster_id = d->files.me.cluster_id,
+        .listen = d->cfg.raft_listen,
+        .self = d->files.me.raft_id,
+        .address = d->addresses.raft_address,
+        .receive = link_receive,
+        .disconnected = link_disconnected,
+        .arg = d,
+    };
+    d->net.ops = &net_ops;
+    return raft_links_new(&options, &d->links, err);
+}
+
+static void on_leader(void *arg, uint64_t term)
+{
+    struct daemon *d = arg;
+    if (d->cluster != NULL) {
+        cluster_on_leader(d->cluster, term);
+    }
+}
+
+static void on_lost(void *arg)
+{
+    struct daemon *d = arg;
+    if (d->cluster != NULL) {
+        cluster_on_lost(d->cluster);
+    }
+}
+
+static void on_fatal(void *arg, int code, const char *reason)
+{
+    (void)arg;
+    log_error("daemon", "this host stops: %s (%s)", reason, err_name(code));
+    _exit(code == TSR_ECORRUPT ? EXIT_DAMAGED : EXIT_DISK);
+}
+
+static int open_consensus(struct daemon *d, struct err *err)
+{
+    char path[PATH_BYTES];
+    path_join(path, d->cfg.data_dir, "raft");
+    int rv = fs_mkdirs(fs_real(), path);
+    if (rv != 0) {
+        return err_set(err, rv, "%s can not be made", path);
+    }
+    struct consensus_options options = {
+        .loop = d->control,
+        .log_pool = d->log_pool,
+        .apply_pool = d->apply_pool,
+        .disk_pool = d->disk_pool,
+        .fs = fs_real(),
+        .dir = path,
+        .fsm = meta_fsm(d->meta),
+        .net = &d->net,
+        .events = {.on_leader = on_leader, .on_lost = on_lost, .on_fatal = on_fatal},
+        .arg = d,
+        .self = d->files.me.raft_id,
+        .address = d->addresses.raft_address,
+        .election_ms = (unsigned)d->cfg.election_ms,
+        .heartbeat_ms = (unsigned)d->cfg.heartbeat_ms,
+        .snapshot_entries = (uint64_t)d->cfg.snapshot_entries,
+        .snapshot_bytes = (uint64_t)d->cfg.snapshot_log_bytes,
+        .snapshot_trailing = (uint64_t)d->cfg.snapshot_trailing,
+        .segment_bytes = (uint64_t)d->cfg.log_segment_bytes,
+        .window_bytes = 4 * 1024 * 1024,
+    };
+    rv = consensus_open(&options, &d->consensus, err);
+    if (rv == 0) {
+        meta_attach(d->meta, d->consensus, d->control);
+    }
+    return rv;
+}
+
+/* --- bytes
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static int open_chunks(struct daemon *d, struct err *err)
+{
+    char path[PATH_BYTES];
+    struct chunk_store *store = NULL;
+    struct kv *index = NULL;
+    uint8_t random[16];
+    loop_random(d->control, random, sizeof(random));
+    path_join(path, d->cfg.data_dir, "blobs");
+    int rv = file_store_open(fs_real(), path, d->files.me.cluster_id, d->files.me.host_id, random,
+                             &store, err);
+    if (rv != 0) {
+        return rv;
+    }
+    path_join(path, d->cfg.data_dir, "index");
+    rv = fs_mkdirs(fs_real(), path);
+    if (rv == 0) {
+        rv = kv_lmdb_open(path, index_map_bytes, chunk_index_databases, chunk_index_database_count,
+                          false, &index);
+    }
+    if (rv != 0) {
+        return err_set(err, rv, "the chunk index in %s can not be opened", path);
+    }
+    struct chunks_options options = {
+        .store = store,
+        .index = index,
+        .disk_pool = d->disk_pool,
+        .index_pool = d->index_pool,
+        .cpu_pool = d->cpu_pool,
+        .loop = d->control,
+        .chunk_bytes = d->files.me.chunk_bytes,
+        .verify_always = strcmp(d->cfg.verify_reads, "always") == 0,
+        .reservation_ms = reservation_ms,
+        .reserve_bytes = CHUNK_RESERVE,
+    };
+    return chunks_open(&options, &d->chunks, err);
+}
+
+/* --- services
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static void leader_minute(void *arg)
+{
+    struct daemon *d = arg;
+    identity_duties(d->identity, d->control);
+}
+
+static int open_services(struct daemon *d, struct err *err)
+{
+    int rv = worker_peer_client(d, d->control, &d->peers);
+    d->load = cluster_load_new();
+    struct identity_options identity = {
+        .meta = d->meta,
+        .auth_pool = d->auth_pool,
+        .cluster_key = d->files.cluster_key,
+        .token_life_us = d->cfg.token_life_ms * 1000,
+    };
+    if (rv != 0 || d->load == NULL || (rv = identity_new(&identity, &d->identity)) != 0) {
+        return err_set(err, rv != 0 ? rv : TSR_ENOMEM, "services can not be made");
+    }
+    replica_serve(&d->service, d->chunks, d->cpu_pool);
+    struct cluster_options cluster = {
+        .loop = d->control,
+        .meta = d->meta,
+        .consensus = d->consensus,
+        .peers = peer_client_net(d->peers),
+        .service = &d->service,
+        .chunks = d->chunks,
+        .replicator = &d->replicator_seen,
+        .load = d->load,
+        .self = d->files.me.host_id,
+        .version = TSR_VERSION,
+        .cluster_id = d->files.me.cluster_id,
+        .api_url = d->addresses.api_url,
+        .cluster_key = d->files.cluster_key,
+        .join_token_life_us = d->cfg.join_token_life_ms * 1000,
+        .suspect_ms = (uint64_t)d->cfg.suspect_ms,
+        .down_ms = (uint64_t)d->cfg.down_ms,
+        .repair_after_ms = (uint64_t)d->cfg.repair_after_ms,
+        .replicas = (unsigned)d->cfg.replicas,
+        .leader_minute = leader_minute,
+        .arg = d,
+    };
+    memcpy(cluster.boot, d->boot, sizeof(cluster.boot));
+    if (cert_fingerprint(d->files.ca_pem, cluster.ca_fingerprint) != 0) {
+        return err_set(err, TSR_ECORRUPT, "the certificate of the cluster's authority is damaged");
+    }
+    d->limits = (struct image_limits){
+        .image_size_cap = d->cfg.image_size_cap,
+        .property_quota = (int)d->cfg.image_property_quota,
+        .tag_quota = (int)d->cfg.image_tag_quota,
+        .member_quota = (int)d->cfg.image_member_quota,
+        .replicas = (int)d->cfg.replicas,
+        .write_replicas = (int)d->cfg.write_replicas,
+        .strict_write_replicas = d->cfg.strict_write_replicas,
+        .upload_idle_ms = d->cfg.upload_idle_ms,
+    };
+    return cluster_new(&cluster, &d->cluster);
+}
+
+static int open_workers(struct daemon *d, struct err *err)
+{
+    int rv = 0;
+    d->worker_count = cores_or(d->cfg.workers);
+    for (unsigned i = 0; rv == 0 && i < d->worker_count; i++) {
+        rv = worker_open(d, i, &d->workers[i], err);
+    }
+    if (rv == 0) {
+        rv = replicator_new(&d->workers[0].replica, d->meta, &d->replicator);
+        d->replicator_seen = d->replicator;
+    }
+    return rv;
+}
+
+static int open_all(struct daemon *d, struct err *err)
+{
+    int rv;
+    if ((rv = open_threads(d, err)) != 0 || (rv = open_tls(d, err)) != 0 ||
+        (rv = open_meta(d, err)) != 0 || (rv = open_chunks(d, err)) != 0 ||
+        (rv = open_links(d, err)) != 0 || (rv = open_consensus(d, err)) != 0 ||
+        (rv = open_services(d, err)) != 0 || (rv = init_load(d, err)) != 0 ||
+        (rv = open_workers(d, err)) != 0) {
+        return rv;
+    }
+    return 0;
+}
+
+static int start_all(struct daemon *d, struct err *err)
+{
+    int rv = consensus_start(d->consensus);
+    if (rv != 0) {
+        return err_set(err, rv, "consensus can not be started");
+    }
+    cluster_start(d->cluster);
+    init_start(d);
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        if ((rv = uv_loop_start_thread(d->workers[i].loop)) != 0) {
+            return err_set(err, rv, "threads can not be started");
+        }
+    }
+    d->workers_open = d->worker_count;
+    return 0;
+}
+
+/* --- stopping
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void links_closed(void *arg)
+{
+    struct daemon *d = arg;
+    timer_stop(&d->stop_timer);
+    timer_stop(&d->init_timer);
+    signals_stop();
+    uv_loop_stop(d->control);
+}
+
+static void consensus_closed(void *arg)
+{
+    struct daemon *d = arg;
+    d->consensus = NULL;
+    raft_links_close(d->links, links_closed, d);
+}
+
+static void cluster_closed(void *arg)
+{
+    struct daemon *d = arg;
+    d->cluster = NULL;
+    meta_detach(d->meta);
+    consensus_close(d->consensus, consensus_closed, d);
+}
+
+static void peers_closed(void *arg)
+{
+    struct daemon *d = arg;
+    cluster_close(d->cluster, cluster_closed, d);
+}
+
+struct closed_task {
+    struct task task;
+    struct daemon *d;
+};
+
+static void worker_closed_run(struct task *task)
+{
+    struct closed_task *t = container_of(task, struct closed_task, task);
+    struct daemon *d = t->d;
+    free(t);
+    if (--d->workers_open == 0) {
+        peer_client_close(d->peers, peers_closed, d);
+    }
+}
+
+void daemon_worker_closed(struct daemon *d)
+{
+    struct closed_task *t = malloc(sizeof(*t));
+    tsr_assert(t != NULL);
+    *t = (struct closed_task){.task = {.run = worker_closed_run}, .d = d};
+    loop_post(d->control, &t->task);
+}
+
+static void replicator_closed_run(struct task *task)
+{
+    struct closed_task *t = container_of(task, struct closed_task, task);
+    struct daemon *d = t->d;
+    free(t);
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_close(&d->workers[i]);
+    }
+}
+
+static void replicator_closed(void *arg)
+{
+    struct daemon *d = arg;
+    struct closed_task *t = malloc(sizeof(*t));
+    tsr_assert(t != NULL);
+    *t = (struct closed_task){.task = {.run = replicator_closed_run}, .d = d};
+    loop_post(d->control, &t->task);
+}
+
+static void close_replicator_run(struct task *task)
+{
+    struct closed_task *t = container_of(task, struct closed_task, task);
+    struct daemon *d = t->d;
+    free(t);
+    replicator_close(d->replicator, replicator_closed, d);
+}
+
+static void drained(void *arg)
+{
+    struct daemon *d = arg;
+    struct closed_task *t = malloc(sizeof(*t));
+    tsr_assert(t != NULL);
+    d->replicator_seen = NULL;
+    *t = (struct closed_task){.task = {.run = close_replicator_run}, .d = d};
+    loop_post(d->workers[0].loop, &t->task); /* the replicator lives there */
+}
+
+/* Something did not close in time: nothing acknowledged is lost by going now. */
+static void on_stop_timer(struct timer *timer)
+{
+    (void)timer;
+    log_warn("daemon", "stopping took too long: leaving at once");
+    _exit(0);
+}
+
+static void on_stop(void *arg)
+{
+    struct daemon *d = arg;
+    if (atomic_exchange(&d->stopping, true)) {
+        return;
+    }
+    log_info("daemon", "stopping");
+    atomic_store(&d->draining, true);
+    timer_start(&d->stop_timer, (uint64_t)d->cfg.drain_timeout_ms + CLOSE_GRACE_MS);
+    cluster_drain(d->cluster, 3000, drained, d);
+}
+
+static void on_reload(void *arg)
+{
+    (void)arg;
+    log_info("daemon", "reopening the log file");
+    (void)log_open(((struct daemon *)arg)->cfg.log_file[0] != '\0'
+                       ? ((struct daemon *)arg)->cfg.log_file
+                       : NULL);
+}
+
+static void free_all(struct daemon *d)
+{
+    for (unsigned i = 0; i < d->worker_count; i++) {
+        worker_free(&d->workers[i]);
+    }
+    chunks_close(d->chunks);
+    meta_close(d->meta);
+    identity_free(d->identity);
+    cluster_load_free(d->load);
+    thread_pool_free(d->log_pool);
+    thread_pool_free(d->apply_pool);
+    thread_pool_free(d->index_pool);
+    thread_pool_free(d->disk_pool);
+    thread_pool_free(d->cpu_pool);
+    thread_pool_free(d->auth_pool);
+    tls_unref(d->api_tls);
+    tls_unref(d->peer_server_tls);
+    tls_unref(d->peer_client_tls);
+    tls_unref(d->raft_server_tls);
+    tls_unref(d->raft_client_tls);
+    json_decref(d->init_batch);
+}
+
+static int exit_code_of(int rv)
+{
+    return rv == TSR_EEXIST     ? EXIT_ADDRESS
+           : rv == TSR_ECORRUPT ? EXIT_DAMAGED
+           : rv == TSR_EIO      ? EXIT_DISK
+                                : EXIT_CONFIG;
+}
+
+int daemon_run(struct daemon *d)
+{
+    struct err err = {0};
+    timer_init(&d->stop_timer, d->control, on_stop_timer);
+    int rv = open_all(d, &err);
+    if (rv == 0) {
+        rv = start_all(d, &err);
+    }
+    if (rv != 0) {
+        log_error("daemon", "can not start: %s (%s)", err.msg[0] != '\0' ? err.msg : err_text(rv),
+                  err_name(rv));
+        return exit_code_of(rv);
+    }
+    if (signals_start(d->control, on_stop, on_reload, d) != 0) {
+        return EXIT_CONFIG;
+    }
+    log_info("daemon", "host %s id=%llu api=%s peers=%s raft=%s version=%s", d->files.me.name,
+             (unsigned long long)d->files.me.host_id, d->addresses.api_url,
+             d->addresses.peer_address, d->addresses.raft_address, TSR_VERSION);
+    uv_loop_run(d->control);
+    free_all(d);
+    log_info("daemon", "stopped");
+    return d->exit_code;
+}

@@ -1,0 +1,120 @@
+/* tesserad: what the process owns. Private to daemon/. */
+#ifndef TESSERA_DAEMON_DAEMON_H
+#define TESSERA_DAEMON_DAEMON_H
+
+#include <stdatomic.h>
+
+#include "tessera/api.h"
+#include "tessera/base/bufpool.h"
+#include "tessera/base/config.h"
+#include "tessera/cluster.h"
+#include "tessera/consensus.h"
+#include "tessera/http.h"
+#include "tessera/identity.h"
+#include "tessera/image.h"
+#include "tessera/meta.h"
+#include "tessera/peer.h"
+#include "tessera/replica.h"
+
+enum { WORKERS_MAX = 64, PATH_BYTES = 1200 };
+
+/* files.c: what a formed host keeps about itself below data_dir. */
+struct host_files {
+    struct host_identity me;
+    char *ca_pem, *cert_pem, *key_pem;
+    uint8_t cluster_key[32];
+};
+/* TSR_ENOENT: not formed. */
+int host_files_load(const char *data_dir, struct host_files *out, struct err *err);
+/* host.json is written last: with it the host is formed. */
+int host_files_store(const char *data_dir, const struct host_files *files);
+void host_files_free(struct host_files *files);
+void path_join(char out[PATH_BYTES], const char *a, const char *b);
+int remove_tree(const char *path); /* files and folders below, and itself; absent is fine */
+
+/* address.c: how others reach this host. */
+struct host_addresses {
+    char name[256], advertise[256];
+    char api_url[320], peer_address[320], raft_address[320];
+};
+int host_addresses_of(const struct config *cfg, struct host_addresses *out, struct err *err);
+/* Names for the host's certificate: "DNS:..", "IP:.."; freed with json_decref. */
+json_t *host_alt_names(const struct config *cfg, const struct host_addresses *a);
+
+struct daemon;
+
+/* One worker: its loop, servers, clients and faces. */
+struct worker {
+    struct daemon *d;
+    unsigned number;
+    struct loop *loop;
+    struct http_server *http;
+    struct peer_client *peers;
+    struct peer_server *peer_server;
+    struct replica_ctx replica;
+    struct image_ctx image;
+    struct api *api;
+    struct bufpool *upload, *relay, *repair;
+    struct task close_task, nudge_task;
+    atomic_bool nudged;
+    unsigned closing; /* parts still to be closed */
+};
+int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err *err);
+/* From the control loop; worker_closed(d) runs there when all is shut. */
+void worker_close(struct worker *w);
+void worker_free(struct worker *w);
+/* Connections to other hosts for a loop. */
+int worker_peer_client(struct daemon *d, struct loop *loop, struct peer_client **out);
+
+struct daemon {
+    struct config cfg;
+    char **argv;
+    struct host_files files;
+    struct host_addresses addresses;
+    uint8_t boot[4];
+    struct loop *control;
+    struct pool *log_pool, *apply_pool, *index_pool, *disk_pool, *cpu_pool, *auth_pool;
+    struct tls *api_tls, *peer_server_tls, *peer_client_tls, *raft_server_tls, *raft_client_tls;
+    struct buf_budget upload_budget, relay_budget, repair_budget;
+    struct meta *meta;
+    struct chunks *chunks;
+    struct identity *identity;
+    struct cluster_load *load;
+    struct raft_links *links;
+    struct consensus_net net; /* bridges consensus to raft_links */
+    struct consensus *consensus;
+    struct peer_service service;
+    struct peer_client *peers; /* of the control loop */
+    struct cluster *cluster;
+    struct replicator *replicator;
+    struct replicator *replicator_seen; /* what cluster may ask for statistics */
+    struct image_limits limits;
+    struct worker workers[WORKERS_MAX];
+    unsigned worker_count, workers_open;
+    struct timer stop_timer, init_timer;
+    json_t *init_batch; /* first commands of a new cluster, until they are in the log */
+    bool init_busy;
+    atomic_bool draining, stopping;
+    int exit_code;
+};
+
+/* daemon.c: a formed host; runs until stopped; returns the exit code. */
+int daemon_run(struct daemon *d);
+void daemon_worker_closed(struct daemon *d);
+/* init.c: submit the first commands of a new cluster as soon as this host leads. */
+int init_load(struct daemon *d, struct err *err);
+void init_start(struct daemon *d);
+/* form.c: a host that is in no cluster yet: serves the local socket for init and join. Returns the
+ * exit code, or 0 after forming (then main starts the program anew). */
+int form_run(struct daemon *d);
+
+/* sysexits-like codes that a service manager can tell apart (docs/operations.md). */
+enum {
+    EXIT_CONFIG = 78,  /* bad settings or certificate: operator needed */
+    EXIT_ADDRESS = 69, /* an address is in use */
+    EXIT_DAMAGED = 65, /* log, vote or store can not be vouched for: operator needed */
+    EXIT_DISK = 74,    /* a write or sync failed */
+    EXIT_RESTART = 0,
+};
+
+#endif

@@ -1,0 +1,134 @@
+/* tesserad: one program a host.  tesserad --config FILE | --sample-config | --version | --help */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "tessera/base/buf.h"
+#include "tessera/base/log.h"
+
+static const char usage[] =
+    "usage: tesserad [--config FILE]   run this host's daemon in the foreground\n"
+    "       tesserad --sample-config   print all settings with their defaults\n"
+    "       tesserad --version\n"
+    "Settings: FILE, else /etc/tessera/tesserad.conf if it exists. See docs/operations.md.\n";
+
+static const char default_config[] = "/etc/tessera/tesserad.conf";
+
+static int print_sample(void)
+{
+    struct buf text;
+    buf_init(&text);
+    int rv = config_print_sample(&text);
+    if (rv == 0) {
+        (void)fputs(text.data, stdout);
+    }
+    buf_free(&text);
+    return rv == 0 ? 0 : EXIT_FAILURE;
+}
+
+static enum log_level level_of(const char *name)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return (enum log_level)i;
+        }
+    }
+    return LOG_INFO;
+}
+
+static int load_config(struct daemon *d, const char *path)
+{
+    struct err err = {0};
+    if (config_init_defaults(&d->cfg) != 0) {
+        return EXIT_FAILURE;
+    }
+    bool given = path != NULL;
+    if (!given) {
+        path = default_config;
+    }
+    if ((given || access(path, R_OK) == 0) && config_load(&d->cfg, path, &err) != 0) {
+        (void)fprintf(stderr, "tesserad: %s\n", err.msg);
+        return EXIT_CONFIG;
+    }
+    if (host_addresses_of(&d->cfg, &d->addresses, &err) != 0) {
+        (void)fprintf(stderr, "tesserad: %s\n", err.msg);
+        return EXIT_CONFIG;
+    }
+    if (d->cfg.admin_socket[0] == '\0') {
+        char socket[PATH_BYTES];
+        path_join(socket, d->cfg.data_dir, "admin.sock");
+        if (config_set(&d->cfg, "admin_socket", socket, &err) != 0) {
+            (void)fprintf(stderr, "tesserad: %s\n", err.msg);
+            return EXIT_CONFIG;
+        }
+    }
+    log_set_level(level_of(d->cfg.log_level));
+    if (d->cfg.log_file[0] != '\0' && log_open(d->cfg.log_file) != 0) {
+        (void)fprintf(stderr, "tesserad: the log file %s can not be opened\n", d->cfg.log_file);
+        return EXIT_CONFIG;
+    }
+    log_set_host(d->addresses.name);
+    return 0;
+}
+
+/* Form or run. A host that was just formed starts anew in the same process (same pid), so that
+ * everything is built from what is on disk, in one way. */
+static int run(struct daemon *d)
+{
+    struct err err = {0};
+    int rv = fs_mkdirs(fs_real(), d->cfg.data_dir);
+    if (rv != 0) {
+        log_error("daemon", "data_dir %s can not be made: %s", d->cfg.data_dir, err_text(rv));
+        return EXIT_CONFIG;
+    }
+    if (uv_loop_create("control", &d->control) != 0) {
+        return EXIT_FAILURE;
+    }
+    rv = host_files_load(d->cfg.data_dir, &d->files, &err);
+    if (rv == TSR_ENOENT) {
+        return form_run(d);
+    }
+    if (rv != 0) {
+        log_error("daemon", "can not start: %s", err.msg);
+        return EXIT_DAMAGED;
+    }
+    return daemon_run(d);
+}
+
+int main(int argc, char **argv)
+{
+    const char *config = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--sample-config") == 0) {
+            return print_sample();
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            (void)printf("tesserad %s\n", TSR_VERSION);
+            return 0;
+        }
+        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
+            config = argv[++i];
+            continue;
+        }
+        bool help = strcmp(argv[i], "--help") == 0;
+        (void)fputs(usage, help ? stdout : stderr);
+        return help ? 0 : EXIT_CONFIG;
+    }
+    struct daemon *d = calloc(1, sizeof(*d));
+    if (d == NULL) {
+        return EXIT_FAILURE;
+    }
+    d->argv = argv;
+    int code = load_config(d, config);
+    if (code == 0) {
+        code = run(d);
+        uv_loop_free(d->control);
+    }
+    host_files_free(&d->files);
+    config_free(&d->cfg);
+    free(d);
+    return code;
+}

@@ -3,27 +3,20 @@
 #include "tessera/peer.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "peer/frame.h"
 #include "tessera/base/assert.h"
-
-static atomic_uint_fast64_t counters[COUNTERS];
-
-void peer_count(enum peer_counter which)
-{
-    atomic_fetch_add_explicit(&counters[which], 1, memory_order_relaxed);
-}
+#include "tessera/base/metric.h"
 
 void peer_counters(struct peer_counters *out)
 {
-    out->bad_frames = atomic_load_explicit(&counters[COUNT_BAD_FRAME], memory_order_relaxed);
-    out->bad_names = atomic_load_explicit(&counters[COUNT_BAD_NAME], memory_order_relaxed);
-    out->stalled = atomic_load_explicit(&counters[COUNT_STALLED], memory_order_relaxed);
-    out->raft_dropped = atomic_load_explicit(&counters[COUNT_RAFT_DROPPED], memory_order_relaxed);
+    out->bad_frames = (uint64_t)metric_get(METRIC_peer_bad_frames_total);
+    out->bad_names = (uint64_t)metric_get(METRIC_peer_bad_names_total);
+    out->stalled = (uint64_t)metric_get(METRIC_peer_stalled_total);
+    out->raft_dropped = (uint64_t)metric_get(METRIC_raft_dropped_total);
 }
 
 void peer_call_start(struct peer_net *net, struct peer_call *call)

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "tessera/base/assert.h"
+#include "tessera/base/metric.h"
 
 enum {
     BACKOFF_MIN_MS = 50,
@@ -63,6 +64,9 @@ static void entry_finish(struct call_entry *e)
     if (e->reply_whole) {
         head = (struct peer_bytes){e->reply_head, e->reply_head_size};
         body = (struct peer_bytes){e->reply_body, e->reply_body_size};
+    }
+    if (e->status == TSR_ECONNECT || e->status == TSR_ETIMEOUT || e->status == TSR_EPROTO) {
+        metric_add(METRIC_peer_calls_failed_total, 1);
     }
     call->cb(call, e->status, head, body);
     entry_maybe_free(e);
@@ -252,6 +256,7 @@ static void read_cb(struct conn *conn, void *arg, int status, const void *data, 
         return;
     }
     ch->received_ms = loop_now_ms(ch->client->net.loop);
+    metric_add(METRIC_peer_bytes_in_total, (int64_t)size);
     while (ch->state == CHANNEL_OPEN) { /* a callback may have closed the client */
         int event = frame_stream_feed(&ch->stream, &at, &size);
         if (event == FRAME_MORE) {
@@ -260,7 +265,7 @@ static void read_cb(struct conn *conn, void *arg, int status, const void *data, 
         if (event == FRAME_COMPLETE) {
             reply_end(ch);
         } else if (event != FRAME_READY || reply_begin(ch) != 0) {
-            peer_count(COUNT_BAD_FRAME);
+            metric_add(METRIC_peer_bad_frames_total, 1);
             channel_break(ch);
         }
     }
@@ -276,6 +281,7 @@ static void written_cb(struct conn_write *write, int status)
     struct channel *ch = e->channel;
     e->writing = false;
     ch->unwritten -= e->size;
+    metric_add(METRIC_peer_bytes_out_total, status == 0 ? (int64_t)e->size : 0);
     bool pinned = !e->copy;
     free(e->copy);
     e->copy = NULL;
@@ -384,7 +390,7 @@ static void connected_cb(struct conn *conn, void *arg, int status)
     struct channel *ch = arg;
     tsr_assert(ch->state == CHANNEL_CONNECTING && conn == ch->conn);
     if (status == 0 && !name_is_right(ch)) {
-        peer_count(COUNT_BAD_NAME);
+        metric_add(METRIC_peer_bad_names_total, 1);
         status = TSR_ECONNECT;
     }
     if (status != 0) {
@@ -444,7 +450,7 @@ static void channel_timer_cb(struct timer *timer)
         ch->watch_moved_ms = now;
     }
     if (now - ch->watch_moved_ms >= WATCH_STILL_MS || now - ch->watch_since_ms >= WATCH_MAX_MS) {
-        peer_count(COUNT_STALLED);
+        metric_add(METRIC_peer_stalled_total, 1);
         channel_break(ch);
         return;
     }
@@ -459,7 +465,7 @@ static void call_timeout_cb(struct timer *timer)
                   loop_now_ms(ch->client->net.loop) - ch->received_ms >= SILENT_MS;
     call_entry_complete(e, TSR_ETIMEOUT);
     if (silent) {
-        peer_count(COUNT_STALLED);
+        metric_add(METRIC_peer_stalled_total, 1);
         channel_break(ch);
     }
 }

@@ -9,6 +9,7 @@
 #include "peer/channel.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
+#include "tessera/base/metric.h"
 
 enum { BULK_FROM = 64 * 1024 };
 
@@ -45,6 +46,7 @@ static void client_call(struct peer_net *net, struct peer_call *call)
     list_init(&e->node);
     timer_init(&e->timer, net->loop, NULL);
     client->entries++;
+    metric_add(METRIC_peer_calls_total, 1);
     memset(call->state, 0, sizeof(call->state));
     call->state[0] = e;
     if (client->closing) {

@@ -71,8 +71,4 @@ struct raft_hello {
 size_t raft_hello_encode(const struct raft_hello *hello, uint8_t *out);
 int raft_hello_decode(const void *data, size_t size, struct raft_hello *out);
 
-/* Counters of the process (call.c). */
-enum peer_counter { COUNT_BAD_FRAME, COUNT_BAD_NAME, COUNT_STALLED, COUNT_RAFT_DROPPED, COUNTERS };
-void peer_count(enum peer_counter which);
-
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tessera/base/assert.h"
+#include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
 enum { HELLO_MS = 5000, IN_MAX = 256, BUFFER_KEPT = 1024 * 1024 };
@@ -37,9 +38,9 @@ void raft_in_close(struct raft_in *in)
     }
 }
 
-static void in_drop(struct raft_in *in, enum peer_counter why)
+static void in_drop(struct raft_in *in, enum metric why)
 {
-    peer_count(why);
+    metric_add(why, 1);
     raft_in_close(in);
 }
 
@@ -60,12 +61,12 @@ static void in_hello(struct raft_in *in)
     struct raft_links *links = in->links;
     struct raft_hello hello;
     if (raft_hello_decode(in->data, in->size, &hello) != 0) {
-        in_drop(in, COUNT_BAD_FRAME);
+        in_drop(in, METRIC_peer_bad_frames_total);
         return;
     }
     if (hello.raft_id >> 16 != in->host_id || hello.raft_id == links->hello.raft_id ||
         strcmp(hello.cluster_id, links->hello.cluster_id) != 0) {
-        in_drop(in, COUNT_BAD_NAME);
+        in_drop(in, METRIC_peer_bad_names_total);
         return;
     }
     timer_stop(&in->hello_timer);
@@ -84,11 +85,11 @@ static void in_frame(struct raft_in *in)
 {
     struct raft_links *links = in->links;
     if ((in->from == 0) != (in->kind == RAFT_FRAME_HELLO)) {
-        in_drop(in, COUNT_BAD_FRAME);
+        in_drop(in, METRIC_peer_bad_frames_total);
     } else if (in->kind == RAFT_FRAME_HELLO) {
         in_hello(in);
     } else if (links->receive(links->arg, in->from, in->data, in->size) != 0) {
-        in_drop(in, COUNT_BAD_FRAME);
+        in_drop(in, METRIC_peer_bad_frames_total);
     }
     in->header_have = in->have = in->size = 0;
     if (in->capacity > BUFFER_KEPT) {
@@ -103,7 +104,7 @@ static bool in_begin(struct raft_in *in)
 {
     size_t max = in->from ? RAFT_FRAME_MAX : RAFT_HELLO_MAX;
     if (raft_frame_decode(in->header, max, &in->kind, &in->size) != 0) {
-        in_drop(in, COUNT_BAD_FRAME);
+        in_drop(in, METRIC_peer_bad_frames_total);
         return false;
     }
     if (in->capacity < in->size) {
@@ -154,7 +155,7 @@ static void in_read_cb(struct conn *conn, void *arg, int status, const void *dat
 
 static void hello_timer_cb(struct timer *timer)
 {
-    in_drop(container_of(timer, struct raft_in, hello_timer), COUNT_STALLED);
+    in_drop(container_of(timer, struct raft_in, hello_timer), METRIC_peer_stalled_total);
 }
 
 void raft_in_accept(struct listener *listener, void *arg, struct conn *conn)
@@ -164,7 +165,7 @@ void raft_in_accept(struct listener *listener, void *arg, struct conn *conn)
     (void)listener;
     bool known = peer_cert_parse(conn_peer_name(conn), links->hello.cluster_id, &host_id);
     if (!known) {
-        peer_count(COUNT_BAD_NAME);
+        metric_add(METRIC_peer_bad_names_total, 1);
     }
     bool room = !links->closing && links->in_count < IN_MAX;
     struct raft_in *in = known && room ? calloc(1, sizeof(*in)) : NULL;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tessera/base/assert.h"
+#include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
 enum {
@@ -76,7 +77,7 @@ static void kept_drop(struct raft_out *o)
     struct list *node;
     while ((node = list_pop(&o->kept))) {
         message_free(container_of(node, struct raft_message, node));
-        peer_count(COUNT_RAFT_DROPPED);
+        metric_add(METRIC_raft_dropped_total, 1);
     }
 }
 
@@ -125,7 +126,7 @@ static void out_read_cb(struct conn *conn, void *arg, int status, const void *da
     (void)data;
     (void)size;
     if (status == 0) {
-        peer_count(COUNT_BAD_FRAME);
+        metric_add(METRIC_peer_bad_frames_total, 1);
     }
     out_break(o);
 }
@@ -143,7 +144,7 @@ static void out_connected_cb(struct conn *conn, void *arg, int status)
     uint8_t hello[RAFT_HELLO_MAX];
     tsr_assert(o->state == OUT_CONNECTING && conn == o->conn);
     if (status == 0 && !out_name_is_right(o)) {
-        peer_count(COUNT_BAD_NAME);
+        metric_add(METRIC_peer_bad_names_total, 1);
         status = TSR_ECONNECT;
     }
     struct raft_message *m = NULL;
@@ -202,7 +203,7 @@ static void out_timer_cb(struct timer *timer)
         o->moved = moved;
         o->moved_ms = now;
     } else if (now - o->moved_ms >= STALL_MS) {
-        peer_count(COUNT_STALLED);
+        metric_add(METRIC_peer_stalled_total, 1);
         out_break(o);
         return;
     }
@@ -274,7 +275,7 @@ void raft_links_send(struct raft_links *links, uint64_t to, const char *address,
     tsr_assert(size > 0 && size <= RAFT_FRAME_MAX);
     struct raft_out *o = links->closing ? NULL : raft_out_get(links, to);
     if (!o) {
-        peer_count(COUNT_RAFT_DROPPED);
+        metric_add(METRIC_raft_dropped_total, 1);
         return;
     }
     if (address && !str_copy(o->given, sizeof(o->given), address)) {
@@ -286,7 +287,7 @@ void raft_links_send(struct raft_links *links, uint64_t to, const char *address,
         m = message_new(o, RAFT_FRAME_MESSAGE, data, size);
     }
     if (!m) {
-        peer_count(COUNT_RAFT_DROPPED);
+        metric_add(METRIC_raft_dropped_total, 1);
     } else if (o->state == OUT_OPEN) {
         out_write(o, m);
     } else {

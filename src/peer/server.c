@@ -21,6 +21,7 @@
 #include "peer/frame.h"
 #include "peer/memory.h"
 #include "tessera/base/assert.h"
+#include "tessera/base/metric.h"
 #include "tessera/base/list.h"
 #include "tessera/sys/net.h"
 
@@ -189,9 +190,9 @@ static void link_close(struct link *l)
     conn_close(l->conn, link_closed_cb, l);
 }
 
-static void link_drop(struct link *l, enum peer_counter why)
+static void link_drop(struct link *l, enum metric why)
 {
-    peer_count(why);
+    metric_add(why, 1);
     link_close(l);
 }
 
@@ -248,6 +249,7 @@ static void served_send(struct served *s, int code, struct peer_bytes head, stru
     add_iov(w, head.data, head.size);
     add_iov(w, body.data, body.size);
     l->bytes_handed += FRAME_HEADER + head.size + body.size;
+    metric_add(METRIC_peer_bytes_out_total, (int64_t)(FRAME_HEADER + head.size + body.size));
     conn_write(l->conn, w);
 }
 
@@ -402,7 +404,7 @@ static void link_feed(struct link *l, const uint8_t *data, size_t size)
             continue;
         }
         if (event < 0 || (l->stream.state == FRAME_UNPLACED && l->stream.frame.reply)) {
-            link_drop(l, COUNT_BAD_FRAME);
+            link_drop(l, METRIC_peer_bad_frames_total);
             return;
         }
         if (l->stream.state != FRAME_UNPLACED) {
@@ -428,6 +430,7 @@ static void link_read_cb(struct conn *conn, void *arg, int status, const void *d
         return;
     }
     l->bytes_in += size;
+    metric_add(METRIC_peer_bytes_in_total, (int64_t)size);
     link_feed(l, data, size);
 }
 
@@ -481,7 +484,7 @@ static void stall_timer_cb(struct timer *timer)
     l->stall_ticks = expects && mark == l->stall_mark ? l->stall_ticks + 1 : 0;
     l->stall_mark = mark;
     if (l->stall_ticks >= STALL_TICKS) {
-        link_drop(l, COUNT_STALLED);
+        link_drop(l, METRIC_peer_stalled_total);
         return;
     }
     timer_start(&l->stall_timer, STALL_EVERY_MS);
@@ -496,7 +499,7 @@ static void accept_cb(struct listener *listener, void *arg, struct conn *conn)
     struct link *l = known && !server->closing ? calloc(1, sizeof(*l)) : NULL;
     if (!l) {
         if (!known) {
-            peer_count(COUNT_BAD_NAME);
+            metric_add(METRIC_peer_bad_names_total, 1);
         }
         conn_close(conn, NULL, NULL);
         return;

@@ -179,8 +179,7 @@ void raft_links_set_tls(struct raft_links *links, struct tls *server_tls, struct
 /* No `receive` or `disconnected` from now on; @cb when all connections are gone. */
 void raft_links_close(struct raft_links *links, void (*cb)(void *arg), void *arg);
 
-/* --- counters of the process (rows of base/metric.h)
- * ------------------------------------------------------------------------ */
+/* --- counters of the process (rows of base/metric.h) --------------------------------- */
 struct peer_counters {
     uint64_t bad_frames;   /* connections dropped for garbage, size or version */
     uint64_t bad_names;    /* connections dropped for a certificate of another host or cluster */

@@ -1,348 +1,17 @@
-/* Two views of everything: `live`, what calls see, and `disk`, what a power cut leaves when nothing
- * more happens. What is in `live` but not on disk waits in two kinds of lists: per file the data
- * operations, per file system the name operations. A sync applies them to `disk`; a power cut
- * applies some, then makes `live` equal to `disk`.
- *
- * A node (file or directory) is freed when neither a name (live, disk or waiting) nor a handle
- * refers to it. */
+/* The calls, the orders to fail them, and crashes; what is stored is in sim_fs_tree.c. */
 #include "sim_fs.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim_fs_tree.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
-
-enum { SECTOR = 512, NAME_SIZE = 128, PART_SIZE = 64, KINDS = 8 };
-
-struct bytes {
-    uint8_t *data;
-    size_t size, capacity; /* data between size and capacity is zero */
-};
-
-enum data_kind { DATA_WRITE, DATA_RESIZE };
-struct data_op {
-    struct data_op *next;
-    enum data_kind kind;
-    size_t offset, size; /* RESIZE: size */
-    bool grow_only;      /* RESIZE: allocate */
-    uint8_t data[];
-};
-
-struct name {
-    struct name *next;
-    struct node *node;
-    char text[NAME_SIZE];
-};
-
-struct node {
-    struct node *next; /* all nodes */
-    uint64_t inode;
-    unsigned refs, handles, live_names;
-    bool is_dir;
-    int64_t mtime_ns, ctime_ns;
-    struct bytes live, disk; /* file */
-    struct data_op *ops, **ops_tail;
-    struct name *live_list, *disk_list; /* directory */
-};
-
-/* unlink: from only; link: to only; rename: both. */
-struct name_op {
-    struct name_op *next;
-    struct node *from_dir, *to_dir, *node;
-    char from[NAME_SIZE], to[NAME_SIZE];
-};
-
-struct fs_file {
-    struct node *node;
-    uint64_t life;
-    bool writable;
-    char path[NAME_SIZE]; /* its end */
-};
-
-struct sim_fs {
-    struct fs base;
-    uint64_t random;
-    uint64_t life; /* grows with each crash */
-    uint64_t next_inode, tick;
-    struct node *nodes, *root;
-    struct name_op *name_ops, **name_ops_tail;
-    unsigned open_files;
-    /* orders */
-    unsigned fail_kinds;
-    uint64_t fail_after, fail_times, stop_after;
-    int fail_code;
-    bool fail_set, stop_set, hit;
-    uint64_t calls[KINDS], latency[KINDS], time_us;
-    int64_t limit;
-    char bad_part[PART_SIZE];
-    enum sim_fs_bad_write bad_kind;
-    int64_t bad_shift;
-    bool bad_set;
-};
 
 static struct sim_fs *sim_of(const struct fs *fs)
 {
     return (struct sim_fs *)(uintptr_t)fs; /* base is the first member */
-}
-
-/* splitmix64 */
-static uint64_t draw(struct sim_fs *s)
-{
-    uint64_t z = s->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static void *xalloc(size_t size)
-{
-    void *p = calloc(1, size ? size : 1);
-    tsr_assert(p != NULL);
-    return p;
-}
-
-/* --- bytes ------------------------------------------------------------------------------------ */
-
-static void bytes_resize(struct bytes *b, size_t size)
-{
-    if (size > b->capacity) {
-        size_t capacity = b->capacity == 0 || size > 2 * b->capacity ? size : 2 * b->capacity;
-        uint8_t *data = xalloc(capacity);
-        if (b->size > 0)
-            memcpy(data, b->data, b->size);
-        free(b->data);
-        b->data = data;
-        b->capacity = capacity;
-    }
-    if (size < b->size)
-        memset(b->data + size, 0, b->size - size);
-    b->size = size;
-}
-
-static void bytes_write(struct bytes *b, size_t offset, const uint8_t *data, size_t size)
-{
-    if (offset + size > b->size)
-        bytes_resize(b, offset + size);
-    if (size > 0)
-        memcpy(b->data + offset, data, size);
-}
-
-static void bytes_copy(struct bytes *to, const struct bytes *from)
-{
-    bytes_resize(to, 0);
-    bytes_write(to, 0, from->data, from->size);
-}
-
-/* --- nodes and names -------------------------------------------------------------------------- */
-
-static struct node *node_new(struct sim_fs *s, bool is_dir)
-{
-    struct node *n = xalloc(sizeof(*n));
-    n->inode = s->next_inode++;
-    n->is_dir = is_dir;
-    n->ops_tail = &n->ops;
-    n->mtime_ns = n->ctime_ns = (int64_t)(s->tick += 1000);
-    n->next = s->nodes;
-    s->nodes = n;
-    return n;
-}
-
-static void touch(struct sim_fs *s, struct node *n)
-{
-    n->mtime_ns = n->ctime_ns = (int64_t)(s->tick += 1000);
-}
-
-static void ops_clear(struct node *n)
-{
-    while (n->ops) {
-        struct data_op *op = n->ops;
-        n->ops = op->next;
-        free(op);
-    }
-    n->ops_tail = &n->ops;
-}
-
-static void list_clear(struct sim_fs *s, struct name **list, bool live);
-
-static void node_unref(struct sim_fs *s, struct node *n)
-{
-    tsr_assert(n->refs > 0);
-    if (--n->refs > 0)
-        return;
-    list_clear(s, &n->live_list, true);
-    list_clear(s, &n->disk_list, false);
-    struct node **p = &s->nodes;
-    while (*p != n)
-        p = &(*p)->next;
-    *p = n->next;
-    ops_clear(n);
-    free(n->live.data);
-    free(n->disk.data);
-    free(n);
-}
-
-static struct name **list_find(struct name **list, const char *text)
-{
-    while (*list && strcmp((*list)->text, text) != 0)
-        list = &(*list)->next;
-    return list;
-}
-
-static void list_remove(struct sim_fs *s, struct name **list, const char *text, bool live)
-{
-    struct name **p = list_find(list, text), *gone = *p;
-    if (!gone)
-        return;
-    *p = gone->next;
-    if (live)
-        gone->node->live_names--;
-    node_unref(s, gone->node);
-    free(gone);
-}
-
-static void list_clear(struct sim_fs *s, struct name **list, bool live)
-{
-    while (*list)
-        list_remove(s, list, (*list)->text, live);
-}
-
-static void list_set(struct sim_fs *s, struct name **list, const char *text, struct node *n,
-                     bool live)
-{
-    n->refs++;
-    list_remove(s, list, text, live);
-    struct name *name = xalloc(sizeof(*name));
-    memcpy(name->text, text, strlen(text) + 1);
-    name->node = n;
-    name->next = *list;
-    *list = name;
-    if (live)
-        n->live_names++;
-}
-
-/* --- name operations -------------------------------------------------------------------------- */
-
-static void name_op_run(struct sim_fs *s, const struct name_op *op, bool live)
-{
-    if (op->from_dir)
-        list_remove(s, live ? &op->from_dir->live_list : &op->from_dir->disk_list, op->from, live);
-    if (op->to_dir)
-        list_set(s, live ? &op->to_dir->live_list : &op->to_dir->disk_list, op->to, op->node, live);
-}
-
-static void name_op_free(struct sim_fs *s, struct name_op *op)
-{
-    if (op->from_dir)
-        node_unref(s, op->from_dir);
-    if (op->to_dir)
-        node_unref(s, op->to_dir);
-    node_unref(s, op->node);
-    free(op);
-}
-
-/* Do it in `live` and remember it for `disk`. */
-static void name_op_add(struct sim_fs *s, struct node *from_dir, const char *from,
-                        struct node *to_dir, const char *to, struct node *node)
-{
-    struct name_op *op = xalloc(sizeof(*op));
-    op->node = node;
-    node->refs++;
-    if (from_dir) {
-        op->from_dir = from_dir;
-        from_dir->refs++;
-        memcpy(op->from, from, strlen(from) + 1);
-        touch(s, from_dir);
-    }
-    if (to_dir) {
-        op->to_dir = to_dir;
-        to_dir->refs++;
-        memcpy(op->to, to, strlen(to) + 1);
-        touch(s, to_dir);
-    }
-    *s->name_ops_tail = op;
-    s->name_ops_tail = &op->next;
-    name_op_run(s, op, true);
-}
-
-/* Take the operations out that touch @dir (NULL: all), doing the first @keep of them on disk. */
-static void name_ops_settle(struct sim_fs *s, const struct node *dir, uint64_t keep)
-{
-    struct name_op **p = &s->name_ops;
-    while (*p) {
-        struct name_op *op = *p;
-        if (dir && op->from_dir != dir && op->to_dir != dir) {
-            p = &op->next;
-            continue;
-        }
-        *p = op->next;
-        if (keep > 0) {
-            keep--;
-            name_op_run(s, op, false);
-        }
-        name_op_free(s, op);
-    }
-    s->name_ops_tail = p;
-}
-
-/* --- data operations -------------------------------------------------------------------------- */
-
-static void data_op_add(struct node *n, enum data_kind kind, size_t offset, const void *data,
-                        size_t size, bool grow_only)
-{
-    size_t held = kind == DATA_WRITE ? size : 0;
-    struct data_op *op = xalloc(sizeof(*op) + held);
-    op->kind = kind;
-    op->offset = offset;
-    op->size = size;
-    op->grow_only = grow_only;
-    if (held > 0)
-        memcpy(op->data, data, held);
-    *n->ops_tail = op;
-    n->ops_tail = &op->next;
-}
-
-static void data_op_run(const struct data_op *op, struct bytes *b)
-{
-    if (op->kind == DATA_WRITE)
-        bytes_write(b, op->offset, op->data, op->size);
-    else if (!op->grow_only || op->size > b->size)
-        bytes_resize(b, op->size);
-}
-
-/* Each sector that the write touches is kept or not. */
-static void data_op_tear(struct sim_fs *s, const struct data_op *op, struct bytes *b)
-{
-    size_t at = op->offset, end = op->offset + op->size;
-    while (at < end) {
-        size_t next = (at / SECTOR + 1) * SECTOR;
-        next = next < end ? next : end;
-        if (draw(s) & 1)
-            bytes_write(b, at, op->data + (at - op->offset), next - at);
-        at = next;
-    }
-}
-
-/* Keep, drop or tear, a third each. */
-static void data_op_gamble(struct sim_fs *s, const struct data_op *op, struct bytes *b)
-{
-    uint64_t what = draw(s) % 3;
-    if (what == 0 || (what == 2 && op->kind != DATA_WRITE))
-        data_op_run(op, b);
-    else if (what == 2)
-        data_op_tear(s, op, b);
-}
-
-static void ops_settle(struct sim_fs *s, struct node *n, enum sim_fs_crash_mode mode)
-{
-    for (struct data_op *op = n->ops; op; op = op->next) {
-        if (mode == SIM_FS_KEEP)
-            data_op_run(op, &n->disk);
-        else if (mode == SIM_FS_RANDOM)
-            data_op_gamble(s, op, &n->disk);
-    }
-    ops_clear(n);
 }
 
 /* --- orders ----------------------------------------------------------------------------------- */
@@ -391,13 +60,13 @@ static int plain_call(struct sim_fs *s, unsigned kind)
 static uint64_t used(const struct sim_fs *s)
 {
     uint64_t sum = 0;
-    for (const struct node *n = s->nodes; n; n = n->next)
+    for (const struct sim_node *n = s->nodes; n; n = n->next)
         if (n->live_names > 0 || n->handles > 0)
             sum += n->live.size;
     return sum;
 }
 
-static int room_for(struct sim_fs *s, const struct node *n, size_t size)
+static int room_for(struct sim_fs *s, const struct sim_node *n, size_t size)
 {
     if (s->limit == 0 || size <= n->live.size)
         return 0;
@@ -407,9 +76,10 @@ static int room_for(struct sim_fs *s, const struct node *n, size_t size)
 /* --- paths ------------------------------------------------------------------------------------ */
 
 /* Walk to the directory that holds the last component, which goes to @last ("" for the root). */
-static int walk(struct sim_fs *s, const char *path, struct node **dir_out, char last[NAME_SIZE])
+static int walk(struct sim_fs *s, const char *path, struct sim_node **dir_out,
+                char last[SIM_NAME_SIZE])
 {
-    struct node *dir = s->root;
+    struct sim_node *dir = s->root;
     last[0] = 0;
     for (;;) {
         while (*path == '/')
@@ -421,10 +91,10 @@ static int walk(struct sim_fs *s, const char *path, struct node **dir_out, char 
                 break;
             continue;
         }
-        if (size >= NAME_SIZE)
+        if (size >= SIM_NAME_SIZE)
             return TSR_EINVAL;
         if (last[0]) {
-            struct name *n = *list_find(&dir->live_list, last);
+            struct sim_name *n = *sim_list_find(&dir->live_list, last);
             if (!n)
                 return TSR_ENOENT;
             if (!n->node->is_dir)
@@ -439,14 +109,14 @@ static int walk(struct sim_fs *s, const char *path, struct node **dir_out, char 
     return 0;
 }
 
-static int find(struct sim_fs *s, const char *path, struct node **out)
+static int find(struct sim_fs *s, const char *path, struct sim_node **out)
 {
-    struct node *dir;
-    char last[NAME_SIZE];
+    struct sim_node *dir;
+    char last[SIM_NAME_SIZE];
     int rv = walk(s, path, &dir, last);
     if (rv != 0)
         return rv;
-    struct name *n = last[0] ? *list_find(&dir->live_list, last) : NULL;
+    struct sim_name *n = last[0] ? *sim_list_find(&dir->live_list, last) : NULL;
     if (last[0] && !n)
         return TSR_ENOENT;
     *out = n ? n->node : dir;
@@ -462,14 +132,14 @@ static int check_handle(struct sim_fs *s, const struct fs_file *f, bool write)
     return write && !f->writable ? TSR_EINVAL : 0;
 }
 
-static int open_node(struct sim_fs *s, const char *path, int flags, struct node **out)
+static int open_node(struct sim_fs *s, const char *path, int flags, struct sim_node **out)
 {
-    struct node *dir;
-    char last[NAME_SIZE];
+    struct sim_node *dir;
+    char last[SIM_NAME_SIZE];
     int rv = walk(s, path, &dir, last);
     if (rv != 0)
         return rv;
-    struct name *n = last[0] ? *list_find(&dir->live_list, last) : NULL;
+    struct sim_name *n = last[0] ? *sim_list_find(&dir->live_list, last) : NULL;
     if (!last[0] || (n && n->node->is_dir))
         return err_from_errno(EISDIR);
     if (n && (flags & FS_CREATE) && (flags & FS_EXCL))
@@ -480,30 +150,30 @@ static int open_node(struct sim_fs *s, const char *path, int flags, struct node 
         *out = n->node;
         return 0;
     }
-    *out = node_new(s, false);
-    name_op_add(s, NULL, NULL, dir, last, *out);
+    *out = sim_node_new(s, false);
+    sim_name_op_add(s, NULL, NULL, dir, last, *out);
     return 0;
 }
 
 static int op_open(struct fs *fs, const char *path, int flags, struct fs_file **file_out)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *n = NULL;
+    struct sim_node *n = NULL;
     int rv = plain_call(s, SIM_FS_OPEN);
     if (rv == 0)
         rv = open_node(s, path, flags, &n);
     if (rv != 0)
         return rv;
     if ((flags & FS_TRUNC) && n->live.size > 0) {
-        bytes_resize(&n->live, 0);
-        data_op_add(n, DATA_RESIZE, 0, NULL, 0, false);
-        touch(s, n);
+        sim_bytes_resize(&n->live, 0);
+        sim_data_op_add(n, DATA_RESIZE, 0, NULL, 0, false);
+        sim_touch(s, n);
     }
-    struct fs_file *f = xalloc(sizeof(*f));
+    struct fs_file *f = sim_xalloc(sizeof(*f));
     f->node = n;
     f->life = s->life;
     f->writable = (flags & FS_WRITE) != 0;
-    size_t size = strlen(path), skip = size >= NAME_SIZE ? size - NAME_SIZE + 1 : 0;
+    size_t size = strlen(path), skip = size >= SIM_NAME_SIZE ? size - SIM_NAME_SIZE + 1 : 0;
     memcpy(f->path, path + skip, size - skip + 1);
     n->refs++;
     n->handles++;
@@ -516,7 +186,7 @@ static void op_close(struct fs *fs, struct fs_file *f)
 {
     struct sim_fs *s = sim_of(fs);
     f->node->handles--;
-    node_unref(s, f->node);
+    sim_node_unref(s, f->node);
     s->open_files--;
     free(f);
 }
@@ -529,7 +199,7 @@ static long op_pread(struct fs *fs, struct fs_file *f, void *data, size_t size, 
         rv = check_handle(s, f, false);
     if (rv != 0)
         return rv;
-    const struct bytes *b = &f->node->live;
+    const struct sim_bytes *b = &f->node->live;
     if (offset < 0)
         return TSR_EINVAL;
     if ((uint64_t)offset >= b->size)
@@ -544,21 +214,21 @@ static long op_pread(struct fs *fs, struct fs_file *f, void *data, size_t size, 
 static void write_data(struct sim_fs *s, struct fs_file *f, const void *data, size_t size,
                        size_t offset)
 {
-    struct node *n = f->node;
-    bytes_write(&n->live, offset, data, size);
-    touch(s, n);
+    struct sim_node *n = f->node;
+    sim_bytes_write(&n->live, offset, data, size);
+    sim_touch(s, n);
     if (!s->bad_set || !strstr(f->path, s->bad_part)) {
-        data_op_add(n, DATA_WRITE, offset, data, size, false);
+        sim_data_op_add(n, DATA_WRITE, offset, data, size, false);
         return;
     }
     s->bad_set = false;
     if (s->bad_kind == SIM_FS_LOST) {
-        data_op_add(n, DATA_RESIZE, 0, NULL, n->live.size, true);
+        sim_data_op_add(n, DATA_RESIZE, 0, NULL, n->live.size, true);
         return;
     }
     int64_t to = (int64_t)offset + s->bad_shift;
     if (to >= 0)
-        data_op_add(n, DATA_WRITE, (size_t)to, data, size, false);
+        sim_data_op_add(n, DATA_WRITE, (size_t)to, data, size, false);
 }
 
 static int op_pwrite(struct fs *fs, struct fs_file *f, const void *data, size_t size,
@@ -573,7 +243,7 @@ static int op_pwrite(struct fs *fs, struct fs_file *f, const void *data, size_t 
         return TSR_EINVAL;
     rv = call(s, SIM_FS_WRITE, &effect);
     if (rv != 0) {
-        size_t part = effect && size > 0 ? (size_t)(draw(s) % size) : 0;
+        size_t part = effect && size > 0 ? (size_t)(sim_draw(s) % size) : 0;
         if (part > 0 && room_for(s, f->node, (size_t)offset + part) == 0)
             write_data(s, f, data, part, (size_t)offset);
         return rv;
@@ -593,15 +263,15 @@ static int op_sync(struct fs *fs, struct fs_file *f)
         return rv;
     rv = call(s, SIM_FS_SYNC, &effect);
     if (rv == 0)
-        ops_settle(s, f->node, SIM_FS_KEEP);
+        sim_ops_settle(s, f->node, SIM_FS_KEEP);
     else if (effect)
-        ops_settle(s, f->node, SIM_FS_RANDOM);
+        sim_ops_settle(s, f->node, SIM_FS_RANDOM);
     return rv;
 }
 
 static int resize(struct sim_fs *s, struct fs_file *f, int64_t size, bool grow_only)
 {
-    struct node *n = f->node;
+    struct sim_node *n = f->node;
     int rv = check_handle(s, f, true);
     if (rv == 0)
         rv = plain_call(s, SIM_FS_RESIZE);
@@ -611,9 +281,9 @@ static int resize(struct sim_fs *s, struct fs_file *f, int64_t size, bool grow_o
         rv = room_for(s, n, (size_t)size);
     if (rv != 0 || (grow_only && (size_t)size <= n->live.size))
         return rv;
-    bytes_resize(&n->live, (size_t)size);
-    data_op_add(n, DATA_RESIZE, 0, NULL, (size_t)size, grow_only);
-    touch(s, n);
+    sim_bytes_resize(&n->live, (size_t)size);
+    sim_data_op_add(n, DATA_RESIZE, 0, NULL, (size_t)size, grow_only);
+    sim_touch(s, n);
     return 0;
 }
 
@@ -627,12 +297,12 @@ static int op_allocate(struct fs *fs, struct fs_file *f, int64_t size)
     return resize(sim_of(fs), f, size, true);
 }
 
-static void fill_stat(const struct node *n, struct fs_stat *out)
+static void fill_stat(const struct sim_node *n, struct fs_stat *out)
 {
     *out = (struct fs_stat){
         .inode = n->inode,
         .size = (int64_t)n->live.size,
-        .blocks = (int64_t)((n->live.size + SECTOR - 1) / SECTOR),
+        .blocks = (int64_t)((n->live.size + SIM_SECTOR - 1) / SIM_SECTOR),
         .mtime_ns = n->mtime_ns,
         .ctime_ns = n->ctime_ns,
         .is_dir = n->is_dir,
@@ -662,7 +332,7 @@ static int op_fd(struct fs *fs, struct fs_file *f)
 static int op_stat(struct fs *fs, const char *path, struct fs_stat *out)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *n;
+    struct sim_node *n;
     int rv = plain_call(s, SIM_FS_STAT);
     if (rv == 0)
         rv = find(s, path, &n);
@@ -673,15 +343,15 @@ static int op_stat(struct fs *fs, const char *path, struct fs_stat *out)
 
 static int rename_checked(struct sim_fs *s, const char *from, const char *to)
 {
-    struct node *from_dir, *to_dir;
-    char from_name[NAME_SIZE], to_name[NAME_SIZE];
+    struct sim_node *from_dir, *to_dir;
+    char from_name[SIM_NAME_SIZE], to_name[SIM_NAME_SIZE];
     int rv = walk(s, from, &from_dir, from_name);
     if (rv == 0)
         rv = walk(s, to, &to_dir, to_name);
     if (rv != 0)
         return rv;
-    struct name *n = from_name[0] ? *list_find(&from_dir->live_list, from_name) : NULL;
-    struct name *old = to_name[0] ? *list_find(&to_dir->live_list, to_name) : NULL;
+    struct sim_name *n = from_name[0] ? *sim_list_find(&from_dir->live_list, from_name) : NULL;
+    struct sim_name *old = to_name[0] ? *sim_list_find(&to_dir->live_list, to_name) : NULL;
     if (!n)
         return TSR_ENOENT;
     if (!to_name[0])
@@ -691,7 +361,7 @@ static int rename_checked(struct sim_fs *s, const char *from, const char *to)
     if (old && old->node->live_list)
         return err_from_errno(ENOTEMPTY);
     if (old != n)
-        name_op_add(s, from_dir, from_name, to_dir, to_name, n->node);
+        sim_name_op_add(s, from_dir, from_name, to_dir, to_name, n->node);
     return 0;
 }
 
@@ -705,50 +375,50 @@ static int op_rename(struct fs *fs, const char *from, const char *to)
 static int op_unlink(struct fs *fs, const char *path)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *dir;
-    char last[NAME_SIZE];
+    struct sim_node *dir;
+    char last[SIM_NAME_SIZE];
     int rv = plain_call(s, SIM_FS_NAME);
     if (rv == 0)
         rv = walk(s, path, &dir, last);
     if (rv != 0)
         return rv;
-    struct name *n = last[0] ? *list_find(&dir->live_list, last) : NULL;
+    struct sim_name *n = last[0] ? *sim_list_find(&dir->live_list, last) : NULL;
     if (!n)
         return TSR_ENOENT;
     if (n->node->live_list)
         return err_from_errno(ENOTEMPTY);
-    name_op_add(s, dir, last, NULL, NULL, n->node);
+    sim_name_op_add(s, dir, last, NULL, NULL, n->node);
     return 0;
 }
 
 static int op_mkdir(struct fs *fs, const char *path)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *dir;
-    char last[NAME_SIZE];
+    struct sim_node *dir;
+    char last[SIM_NAME_SIZE];
     int rv = plain_call(s, SIM_FS_NAME);
     if (rv == 0)
         rv = walk(s, path, &dir, last);
     if (rv != 0)
         return rv;
-    struct name *n = last[0] ? *list_find(&dir->live_list, last) : NULL;
+    struct sim_name *n = last[0] ? *sim_list_find(&dir->live_list, last) : NULL;
     if (n || !last[0])
         return !n || n->node->is_dir ? 0 : TSR_EEXIST;
-    name_op_add(s, NULL, NULL, dir, last, node_new(s, true));
+    sim_name_op_add(s, NULL, NULL, dir, last, sim_node_new(s, true));
     return 0;
 }
 
 static int op_sync_dir(struct fs *fs, const char *path)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *n;
+    struct sim_node *n;
     int rv = plain_call(s, SIM_FS_SYNC_DIR);
     if (rv == 0)
         rv = find(s, path, &n);
     if (rv == 0 && !n->is_dir)
         rv = err_from_errno(ENOTDIR);
     if (rv == 0)
-        name_ops_settle(s, n, UINT64_MAX);
+        sim_name_ops_settle(s, n, UINT64_MAX);
     return rv;
 }
 
@@ -757,7 +427,7 @@ static int op_sync_dir(struct fs *fs, const char *path)
 static int op_list(struct fs *fs, const char *path, fs_list_cb cb, void *arg)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *dir;
+    struct sim_node *dir;
     int rv = plain_call(s, SIM_FS_STAT);
     if (rv == 0)
         rv = find(s, path, &dir);
@@ -766,15 +436,15 @@ static int op_list(struct fs *fs, const char *path, fs_list_cb cb, void *arg)
     if (rv != 0)
         return rv;
     size_t count = 0;
-    for (struct name *n = dir->live_list; n; n = n->next)
+    for (struct sim_name *n = dir->live_list; n; n = n->next)
         count++;
     struct {
-        char text[NAME_SIZE];
+        char text[SIM_NAME_SIZE];
         bool is_dir;
-    } *copy = xalloc(count * sizeof(*copy));
+    } *copy = sim_xalloc(count * sizeof(*copy));
     size_t i = 0;
-    for (struct name *n = dir->live_list; n; n = n->next, i++) {
-        memcpy(copy[i].text, n->text, NAME_SIZE);
+    for (struct sim_name *n = dir->live_list; n; n = n->next, i++) {
+        memcpy(copy[i].text, n->text, SIM_NAME_SIZE);
         copy[i].is_dir = n->node->is_dir;
     }
     for (i = 0; rv == 0 && i < count; i++)
@@ -786,7 +456,7 @@ static int op_list(struct fs *fs, const char *path, fs_list_cb cb, void *arg)
 static int op_space(struct fs *fs, const char *path, struct fs_space *out)
 {
     struct sim_fs *s = sim_of(fs);
-    struct node *n;
+    struct sim_node *n;
     int rv = plain_call(s, SIM_FS_STAT);
     if (rv == 0)
         rv = find(s, path, &n);
@@ -820,13 +490,13 @@ static const struct fs_ops sim_ops = {
 
 struct fs *sim_fs_new(uint64_t seed)
 {
-    struct sim_fs *s = xalloc(sizeof(*s));
+    struct sim_fs *s = sim_xalloc(sizeof(*s));
     s->base.ops = &sim_ops;
     s->random = seed;
     s->name_ops_tail = &s->name_ops;
-    s->next_inode = (draw(s) >> 32) + 1;
-    s->tick = draw(s) >> 16;
-    s->root = node_new(s, true);
+    s->next_inode = (sim_draw(s) >> 32) + 1;
+    s->tick = sim_draw(s) >> 16;
+    s->root = sim_node_new(s, true);
     s->root->refs = 1;
     s->root->live_names = 1;
     return &s->base;
@@ -837,34 +507,10 @@ void sim_fs_free(struct fs *fs)
     if (!fs)
         return;
     struct sim_fs *s = sim_of(fs);
-    name_ops_settle(s, NULL, 0);
-    node_unref(s, s->root);
+    sim_name_ops_settle(s, NULL, 0);
+    sim_node_unref(s, s->root);
     tsr_assert(s->nodes == NULL); /* else a handle was not closed */
     free(s);
-}
-
-/* `live` becomes what is on disk. */
-static void show_disk(struct sim_fs *s, struct node *n)
-{
-    if (!n->is_dir) {
-        bytes_copy(&n->live, &n->disk);
-        return;
-    }
-    n->refs++; /* it may lose its last name meanwhile */
-    list_clear(s, &n->live_list, true);
-    /* From the oldest on, so that the order of names stays. */
-    size_t count = 0;
-    for (struct name *d = n->disk_list; d; d = d->next)
-        count++;
-    while (count-- > 0) {
-        struct name *d = n->disk_list;
-        for (size_t i = 0; i < count; i++)
-            d = d->next;
-        list_set(s, &n->live_list, d->text, d->node, true);
-    }
-    for (struct name *d = n->disk_list; d; d = d->next)
-        show_disk(s, d->node);
-    node_unref(s, n);
 }
 
 void sim_fs_crash(struct fs *fs, uint64_t seed, enum sim_fs_crash_mode mode)
@@ -875,23 +521,23 @@ void sim_fs_crash(struct fs *fs, uint64_t seed, enum sim_fs_crash_mode mode)
     if (mode == SIM_FS_KILL)
         return;
     s->random ^= seed * 0x9e3779b97f4a7c15u;
-    for (struct node *n = s->nodes; n; n = n->next)
-        ops_settle(s, n, mode);
+    for (struct sim_node *n = s->nodes; n; n = n->next)
+        sim_ops_settle(s, n, mode);
     uint64_t waiting = 0;
-    for (struct name_op *op = s->name_ops; op; op = op->next)
+    for (struct sim_name_op *op = s->name_ops; op; op = op->next)
         waiting++;
     uint64_t keep = mode == SIM_FS_KEEP   ? waiting
                     : mode == SIM_FS_DROP ? 0
-                                          : draw(s) % (waiting + 1);
-    name_ops_settle(s, NULL, keep);
-    show_disk(s, s->root);
+                                          : sim_draw(s) % (waiting + 1);
+    sim_name_ops_settle(s, NULL, keep);
+    sim_show_disk(s, s->root);
 }
 
 void sim_fs_drop_caches(struct fs *fs)
 {
-    for (struct node *n = sim_of(fs)->nodes; n; n = n->next)
+    for (struct sim_node *n = sim_of(fs)->nodes; n; n = n->next)
         if (!n->is_dir && !n->ops)
-            bytes_copy(&n->live, &n->disk);
+            sim_bytes_copy(&n->live, &n->disk);
 }
 
 /* --- orders and queries ----------------------------------------------------------------------- */
@@ -923,7 +569,7 @@ bool sim_fs_failed(const struct fs *fs)
 uint64_t sim_fs_calls(const struct fs *fs, unsigned kinds)
 {
     uint64_t sum = 0;
-    for (int i = 0; i < KINDS; i++)
+    for (int i = 0; i < SIM_KINDS; i++)
         sum += kinds >> i & 1 ? sim_of(fs)->calls[i] : 0;
     return sum;
 }
@@ -935,7 +581,7 @@ void sim_fs_limit(struct fs *fs, int64_t bytes)
 
 void sim_fs_latency(struct fs *fs, unsigned kinds, uint64_t us)
 {
-    for (int i = 0; i < KINDS; i++)
+    for (int i = 0; i < SIM_KINDS; i++)
         if (kinds >> i & 1)
             sim_of(fs)->latency[i] = us;
 }
@@ -950,7 +596,7 @@ uint64_t sim_fs_take_time(struct fs *fs)
 
 bool sim_fs_flip(struct fs *fs, const char *path, int64_t offset, uint8_t mask)
 {
-    struct node *n;
+    struct sim_node *n;
     if (find(sim_of(fs), path, &n) != 0 || n->is_dir || offset < 0 ||
         (uint64_t)offset >= n->live.size)
         return false;
@@ -964,7 +610,7 @@ void sim_fs_bad_write(struct fs *fs, const char *part, enum sim_fs_bad_write kin
 {
     struct sim_fs *s = sim_of(fs);
     size_t size = strlen(part);
-    tsr_assert(size < PART_SIZE);
+    tsr_assert(size < SIM_PART_SIZE);
     memcpy(s->bad_part, part, size + 1);
     s->bad_kind = kind;
     s->bad_shift = shift;

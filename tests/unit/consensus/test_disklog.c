@@ -728,6 +728,33 @@ static void a_missing_foreign_short_or_renamed_segment_is_found(void **state)
     sim_fs_free(fs);
 }
 
+static void a_replaced_record_is_found_by_its_successor(void **state)
+{
+    (void)state;
+    struct fs *fs[2];
+    for (int i = 0; i < 2; i++) { /* twins, but for the term of entry 3 */
+        fs[i] = new_fs(5);
+        struct disklog *log = open_log(fs[i], 0, 0);
+        check_ok(add(log, 2, 1, 500));
+        check_ok(add(log, 1, i == 0 ? 1 : 2, 500));
+        check_ok(add(log, 5, 2, 500));
+        disklog_close(log);
+    }
+    static uint8_t record[600];
+    size_t size = segment_record_size(500);
+    int64_t at = (int64_t)(SEGMENT_HEADER_SIZE + 2 * size);
+    struct fs_file *f;
+    check_ok(fs_open(fs[1], segment_file(1), FS_READ, &f));
+    check_int(fs_pread(fs[1], f, record, size, at), (long)size);
+    fs_close(fs[1], f);
+    check_ok(fs_open(fs[0], segment_file(1), FS_WRITE, &f));
+    check_ok(fs_pwrite(fs[0], f, record, size, at)); /* whole in itself */
+    fs_close(fs[0], f);
+    open_corrupt(fs[0], 0, 0, "entry 4 is damaged or missing");
+    sim_fs_free(fs[0]);
+    sim_fs_free(fs[1]);
+}
+
 static void a_lost_log_is_found(void **state)
 {
     (void)state;
@@ -868,6 +895,7 @@ TEST_MAIN(cmocka_unit_test(an_absent_directory_is_an_empty_log),
           cmocka_unit_test(damage_after_a_kill_is_found_without_a_clean_close),
           cmocka_unit_test(damage_before_later_entries_is_found_although_the_mark_is_old),
           cmocka_unit_test(a_missing_foreign_short_or_renamed_segment_is_found),
+          cmocka_unit_test(a_replaced_record_is_found_by_its_successor),
           cmocka_unit_test(a_lost_log_is_found),
           cmocka_unit_test(lost_and_misdirected_writes_are_found),
           cmocka_unit_test(one_damaged_slot_of_the_mark_is_healed),

@@ -207,8 +207,8 @@ static int head_check(struct http_parse *p, struct http_head *head)
     if (!names_valid(head)) {
         return 400;
     }
-    if (coding != NULL && (count_of(head, "transfer-encoding") != 1 || head->minor == 0 ||
-                           count_of(head, "content-length") != 0)) {
+    if (coding != NULL && (!head->chunked || count_of(head, "transfer-encoding") != 1 ||
+                           head->minor == 0 || count_of(head, "content-length") != 0)) {
         return 400;
     }
     if (coding != NULL && !str_ieq(coding, "chunked")) {

@@ -157,6 +157,21 @@ static void input_bad(struct session *s)
     }
 }
 
+/* The parser stops before the line end of the empty line. Take that too: a message without body is
+ * complete then, and one with a body must not look as if its body had begun. */
+static size_t head_end(struct session *s, const char *data)
+{
+    size_t used = 0;
+    size_t body_size = 0;
+    const char *body = NULL;
+    enum http_event event = http_parse_step(s->parse, data, 1, &used, &body, &body_size);
+    tsr_assert(used == 1 && event == (http_has_body(s->req) ? HTTP_EV_MORE : HTTP_EV_END));
+    if (event == HTTP_EV_END) {
+        s->phase = PHASE_DONE;
+    }
+    return used;
+}
+
 static size_t parse_some(struct session *s, const char *data, size_t size)
 {
     size_t used = 0;
@@ -169,14 +184,7 @@ static size_t parse_some(struct session *s, const char *data, size_t size)
         if (s->dead) {
             break;
         }
-        if (!http_has_body(s->req)) {
-            /* The message ends with the line end that the parser has not taken yet. */
-            size_t more = 0;
-            event = http_parse_step(s->parse, data + used, size - used, &more, &body, &body_size);
-            tsr_assert(event == HTTP_EV_END);
-            used += more;
-            s->phase = PHASE_DONE;
-        }
+        used += head_end(s, data + used);
         s->server->handler(s->server->arg, s->req);
         break;
     case HTTP_EV_BODY:

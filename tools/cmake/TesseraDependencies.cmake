@@ -21,5 +21,6 @@ endif()
 
 set(TSR_DEPS_base PkgConfig::JANSSON OpenSSL::Crypto ${INIH_LIBRARY})
 set(TSR_DEPS_sys PkgConfig::LIBUV PkgConfig::CURL OpenSSL::SSL OpenSSL::Crypto ${LMDB_LIBRARY} Threads::Threads)
+set(TSR_DEPS_cluster m)
 set(TSR_DEPS_http ${HTTP_PARSER_LIBRARY})
 set(TSR_DEPS_consensus ${RAFT_LIBRARY})

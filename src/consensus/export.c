@@ -1,0 +1,357 @@
+/* The whole state for followers that the log does not reach any more.
+ *
+ * libraft asks -> snapshot.c makes a marker and pins the store -> the disk pool writes the stream
+ * into the file "export" with its SHA-256 -> each such follower gets an offer (head and digest),
+ * says how much it has, and gets pieces, at most 1 MiB unacknowledged. The file serves further
+ * followers as long as the log goes on from it, then it is removed. A follower that stops answering
+ * is offered the stream again on and on; libraft asks again when that was in vain. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consensus/host.h"
+#include "tessera/base/assert.h"
+#include "tessera/base/digest.h"
+
+enum { STREAM_AGAIN_MS = 1000, STREAM_GIVE_UP_MS = 30000 };
+
+static struct stream *stream_find(struct consensus *c, uint64_t to)
+{
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        struct stream *s = &c->exports.streams[i];
+        if ((s->open || s->wanted) && s->to == to) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+void export_want(struct consensus *c, uint64_t to)
+{
+    if (stream_find(c, to)) {
+        return;
+    }
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        struct stream *s = &c->exports.streams[i];
+        if (!s->open && !s->wanted && !s->job.busy) {
+            s->to = to;
+            s->wanted = true;
+            s->next = s->acked = 0;
+            return;
+        }
+    }
+}
+
+static bool export_any(const struct consensus *c, bool open)
+{
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        const struct stream *s = &c->exports.streams[i];
+        if (open ? (s->open || s->job.busy) : s->wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool export_wanted(const struct consensus *c)
+{
+    return c->exports.phase == EXPORT_WANTED;
+}
+
+uint64_t export_keep_from(const struct consensus *c)
+{
+    /* Bounded: what is kept for a stream costs memory. */
+    bool keep = c->exports.phase == EXPORT_WRITING ||
+                (c->exports.phase == EXPORT_READY && export_any(c, true));
+    uint64_t from = c->exports.head.marker.index + 1;
+    if (!keep || !core_entry(c->core, from)) {
+        return 0;
+    }
+    uint64_t bytes = core_bytes(c->core, from, core_last_index(c->core));
+    return bytes < 4 * (uint64_t)TRAILING_BYTES ? from : 0;
+}
+
+/* --- the file
+ * ------------------------------------------------------------------------------------- */
+
+static int export_copy(struct consensus *c, struct digest *digest)
+{
+    struct exports *e = &c->exports;
+    char *data = malloc(SNAP_PIECE_MAX);
+    if (!data) {
+        return TSR_ENOMEM;
+    }
+    int rc = 0;
+    int64_t at = 0;
+    for (;;) {
+        long n = c->options.fsm->ops->export_read(e->export, data, SNAP_PIECE_MAX);
+        if (n <= 0) {
+            rc = (int)n;
+            break;
+        }
+        digest_update(digest, data, (size_t)n);
+        rc = fs_pwrite(c->options.fs, e->file, data, (size_t)n, at);
+        if (rc) {
+            break;
+        }
+        at += n;
+    }
+    e->head.stream_bytes = (uint64_t)at;
+    free(data);
+    return rc == 0 && at == 0 ? TSR_EINTERNAL : rc;
+}
+
+static void export_run(struct job *job)
+{
+    struct consensus *c = job->c;
+    struct exports *e = &c->exports;
+    struct digest *digest = digest_new(DIGEST_SHA256);
+    job->rc = digest ? fs_open(c->options.fs, e->path, FS_WRITE | FS_CREATE | FS_TRUNC, &e->file)
+                     : TSR_ENOMEM;
+    if (job->rc == 0) {
+        job->rc = export_copy(c, digest);
+    }
+    if (job->rc == 0) {
+        digest_final(digest, e->head.stream_sha256);
+    }
+    digest_free(digest);
+    c->options.fsm->ops->export_close(e->export);
+    e->export = NULL;
+}
+
+static void export_remove_run(struct job *job)
+{
+    struct consensus *c = job->c;
+    fs_close(c->options.fs, c->exports.file);
+    c->exports.file = NULL;
+    (void)fs_unlink(c->options.fs,
+                    c->exports.path); /* a left-over is overwritten by the next one */
+    job->rc = 0;
+}
+
+static void export_remove_done(struct job *job)
+{
+    struct exports *e = &job->c->exports;
+    marker_free(&e->head.marker);
+    memset(&e->head, 0, sizeof e->head);
+    e->phase = EXPORT_NONE;
+}
+
+static void export_remove(struct consensus *c)
+{
+    c->exports.phase = EXPORT_REMOVING;
+    job_start(c, &c->exports.job, c->options.disk_pool, export_remove_run, export_remove_done);
+}
+
+static void export_done(struct job *job)
+{
+    struct consensus *c = job->c;
+    if (c->closing || c->fatal) {
+        return;
+    }
+    if (job->rc) {
+        export_remove(c); /* no room, say: libraft asks again */
+        for (unsigned i = 0; i < STREAMS_MAX; i++) {
+            c->exports.streams[i].wanted = false;
+        }
+        return;
+    }
+    c->exports.phase = EXPORT_READY;
+}
+
+void export_begin(struct consensus *c, struct fsm_export *export, const struct marker *marker)
+{
+    struct exports *e = &c->exports;
+    e->export = export;
+    e->head.marker = *marker;
+    e->head.marker.conf = malloc(marker->conf_size);
+    if (!e->head.marker.conf) {
+        c->options.fsm->ops->export_close(export);
+        e->export = NULL;
+        e->phase = EXPORT_NONE;
+        return;
+    }
+    memcpy(e->head.marker.conf, marker->conf, marker->conf_size);
+    e->phase = EXPORT_WRITING;
+    job_start(c, &e->job, c->options.disk_pool, export_run, export_done);
+}
+
+/* --- streams
+ * --------------------------------------------------------------------------------------- */
+
+static void stream_offer(struct consensus *c, struct stream *s)
+{
+    struct message m = {.kind = MESSAGE_SNAP_OFFER};
+    m.snap_offer.term = core_term(c->core);
+    m.snap_offer.stream = s->id;
+    m.snap_offer.head = c->exports.head;
+    s->moved_ms = host_now(c);
+    host_send(c, s->to, &m);
+}
+
+static void piece_run(struct job *job)
+{
+    struct consensus *c = job->c;
+    struct stream *s = container_of(job, struct stream, job);
+    long n =
+        fs_pread(c->options.fs, c->exports.file, s->piece, s->read_size, (int64_t)s->read_offset);
+    job->rc = n < 0 ? (int)n : (size_t)n != s->read_size ? TSR_EIO : 0;
+}
+
+static void stream_end(struct stream *s)
+{
+    s->open = s->wanted = false;
+    free(s->piece);
+    s->piece = NULL;
+}
+
+static void piece_done(struct job *job)
+{
+    struct consensus *c = job->c;
+    struct stream *s = container_of(job, struct stream, job);
+    if (job->rc || c->closing || !s->open) {
+        stream_end(s);
+        return;
+    }
+    if (s->next != s->read_offset) {
+        return; /* went back meanwhile */
+    }
+    struct message m = {.kind = MESSAGE_SNAP_PIECE};
+    m.snap_piece.term = core_term(c->core);
+    m.snap_piece.stream = s->id;
+    m.snap_piece.offset = s->read_offset;
+    m.snap_piece.data = s->piece;
+    m.snap_piece.size = s->read_size;
+    host_send(c, s->to, &m);
+    s->next += s->read_size;
+}
+
+static void stream_pump(struct consensus *c, struct stream *s)
+{
+    uint64_t total = c->exports.head.stream_bytes;
+    if (!s->open || s->job.busy || s->id == 0 || s->next >= total ||
+        s->next - s->acked >= STREAM_WINDOW) {
+        return;
+    }
+    if (!s->piece && !(s->piece = malloc(SNAP_PIECE_MAX))) {
+        stream_end(s);
+        return;
+    }
+    s->read_offset = s->next;
+    s->read_size = total - s->next < SNAP_PIECE_MAX ? (size_t)(total - s->next) : SNAP_PIECE_MAX;
+    job_start(c, &s->job, c->options.disk_pool, piece_run, piece_done);
+}
+
+void export_ack(struct consensus *c, uint64_t from, const struct message *m)
+{
+    struct stream *s = stream_find(c, from);
+    if (!s || !s->open || s->id != m->snap_ack.stream ||
+        m->snap_ack.have > c->exports.head.stream_bytes) {
+        return;
+    }
+    if (m->snap_ack.refused) {
+        stream_end(s);
+        return;
+    }
+    bool silent = host_now(c) - s->moved_ms >= STREAM_AGAIN_MS / 2;
+    if (m->snap_ack.have > s->acked || s->next < m->snap_ack.have) {
+        s->moved_ms = host_now(c);
+    }
+    s->acked = m->snap_ack.have;
+    if (s->next < s->acked || silent) {
+        s->next = s->acked; /* a resume, or pieces were lost */
+    }
+    if (s->acked == c->exports.head.stream_bytes) {
+        stream_end(s); /* whole there; the install shows in its replies to libraft */
+    }
+}
+
+/* The log does not go on from the file's state any more, or nobody needs it. */
+static bool export_stale(const struct consensus *c)
+{
+    uint64_t index = c->exports.head.marker.index;
+    return core_term_of(c->core, index) == 0 ||
+           (core_last_index(c->core) > index && !core_entry(c->core, index + 1));
+}
+
+static void export_ready(struct consensus *c)
+{
+    struct exports *e = &c->exports;
+    bool leads = core_state(c->core) == CONSENSUS_LEADER;
+    if (!leads) {
+        for (unsigned i = 0; i < STREAMS_MAX; i++) {
+            e->streams[i].wanted = false;
+            if (e->streams[i].open && !e->streams[i].job.busy) {
+                stream_end(&e->streams[i]);
+            }
+        }
+    }
+    bool stale = export_stale(c);
+    if (!export_any(c, true) && (stale || !export_any(c, false))) {
+        export_remove(c);
+        return;
+    }
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        struct stream *s = &e->streams[i];
+        if (s->wanted && !stale && !s->job.busy) {
+            s->wanted = false;
+            s->open = true;
+            s->id = loop_random_u64(c->options.loop) | 1;
+            s->next = s->acked = 0;
+            stream_offer(c, s);
+            s->next = e->head.stream_bytes; /* nothing before its answer */
+        }
+        stream_pump(c, s);
+    }
+}
+
+void export_pump(struct consensus *c)
+{
+    struct exports *e = &c->exports;
+    if (e->phase == EXPORT_NONE && export_any(c, false)) {
+        e->phase = core_state(c->core) == CONSENSUS_LEADER ? EXPORT_WANTED : EXPORT_NONE;
+    }
+    if (e->phase == EXPORT_WANTED && core_state(c->core) != CONSENSUS_LEADER && snapshot_idle(c)) {
+        e->phase = EXPORT_NONE;
+        for (unsigned i = 0; i < STREAMS_MAX; i++) {
+            e->streams[i].wanted = false;
+        }
+    }
+    if (e->phase == EXPORT_READY) {
+        export_ready(c);
+    }
+}
+
+void export_tick(struct consensus *c)
+{
+    uint64_t now = host_now(c);
+    for (unsigned i = 0; i < STREAMS_MAX && c->exports.phase == EXPORT_READY; i++) {
+        struct stream *s = &c->exports.streams[i];
+        if (!s->open || s->job.busy) {
+            continue;
+        }
+        if (!conf_find(core_conf(c->core), s->to)) {
+            stream_end(s);
+        } else if (now - s->moved_ms >= STREAM_AGAIN_MS) {
+            uint64_t moved = s->moved_ms;
+            stream_offer(c, s);
+            if (now - moved >= STREAM_GIVE_UP_MS) {
+                stream_end(s);
+            }
+        }
+    }
+}
+
+void export_free(struct consensus *c)
+{
+    struct exports *e = &c->exports;
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        stream_end(&e->streams[i]);
+    }
+    if (e->export) {
+        c->options.fsm->ops->export_close(e->export);
+    }
+    fs_close(c->options.fs, e->file);
+    marker_free(&e->head.marker);
+    free(e->path);
+}

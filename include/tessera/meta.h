@@ -39,6 +39,10 @@ void meta_detach(struct meta *m);
 void meta_close(struct meta *m);
 /* {index, digest} of the store: equal index means equal digest on every host. Any thread. */
 int meta_point(struct meta *m, struct fsm_point *out);
+/* Digest of the store when it was at @index; the last 4096 indexes are known, else TSR_ENOENT. */
+int meta_digest_at(struct meta *m, uint64_t index, uint8_t digest_out[FSM_DIGEST_SIZE]);
+/* How often a damaged record was met since open. Any thread. */
+uint64_t meta_damaged(struct meta *m);
 /* Map use for the 80 % rule. */
 int meta_space(struct meta *m, struct kv_stat *out);
 
@@ -97,14 +101,10 @@ struct meta_watch {
     struct loop *loop;
     void (*cb)(struct meta_watch *watch, unsigned kinds);
     void *arg;
-    /* private */
-    struct list node;
-    struct task task;
-    unsigned pending;
-    bool posted, removed;
+    struct watch_slot *slot; /* private */
 };
 void meta_watch_add(struct meta *m, struct meta_watch *watch);
-/* Loop of the watch; after it returns the callback does not run. */
+/* Loop of the watch; after it returns the callback does not run and @watch is the caller's again. */
 void meta_watch_remove(struct meta *m, struct meta_watch *watch);
 
 /* --- reading: any thread, one owner a view

@@ -1,0 +1,110 @@
+/* Who sees what: image-api sections 3.4 (by id) and 4.2 (listed). */
+#include <string.h>
+
+#include "meta/query.h"
+
+static bool is(const char *a, const char *b)
+{
+    return a != NULL && strcmp(a, b) == 0;
+}
+
+unsigned see_bit(const char *visibility)
+{
+    return is(visibility, "public")      ? SEE_PUBLIC
+           : is(visibility, "private")   ? SEE_PRIVATE
+           : is(visibility, "shared")    ? SEE_SHARED
+           : is(visibility, "community") ? SEE_COMMUNITY
+           : is(visibility, "all")       ? SEE_ALL
+                                         : 0;
+}
+
+static int member_bits(const char *status, unsigned *out)
+{
+    *out = status == NULL || is(status, "accepted") ? MEMBER_ACCEPTED
+           : is(status, "pending")                  ? MEMBER_PENDING
+           : is(status, "rejected")                 ? MEMBER_REJECTED
+           : is(status, "all") ? MEMBER_ACCEPTED | MEMBER_PENDING | MEMBER_REJECTED
+                               : 0;
+    return *out == 0 ? TSR_EINVAL : 0;
+}
+
+int see_of(const struct meta_image_query *q, struct see *out)
+{
+    unsigned asked = SEE_ALL, members;
+    bool def = q->visibility == NULL;
+    *out = (struct see){.project = q->project};
+    if (!def && *q->visibility != 0 && (asked = see_bit(q->visibility)) == 0) {
+        return TSR_EINVAL;
+    }
+    int rc = member_bits(q->member_status, &members);
+    if (rc != 0 || (!def && *q->visibility == 0)) {
+        return rc; /* "": nothing at all */
+    }
+    if (q->admin) {
+        out->any = def ? SEE_ALL & ~(unsigned)SEE_COMMUNITY : asked;
+        out->own = def ? SEE_COMMUNITY : 0;
+    } else if (q->project == NULL) {
+        out->any = asked & SEE_PUBLIC;
+    } else {
+        out->any = asked & (def ? SEE_PUBLIC : SEE_PUBLIC | SEE_COMMUNITY);
+        out->own = asked;
+        out->members = (asked & SEE_SHARED) != 0 ? members : 0;
+    }
+    out->own &= ~out->any;
+    return 0;
+}
+
+/* The status of @project's membership as a bit; 0 = no member. */
+static int member_bit(struct meta_view *v, const json_t *image, const char *project, unsigned *out)
+{
+    json_t *member = NULL;
+    *out = 0;
+    int rc = meta_member_get(v, json_str(image, "id"), project, &member);
+    if (rc == 0) {
+        const char *status = json_str(member, "status");
+        *out = is(status, "accepted")  ? MEMBER_ACCEPTED
+               : is(status, "pending") ? MEMBER_PENDING
+                                       : MEMBER_REJECTED;
+        json_decref(member);
+    }
+    return rc == TSR_ENOENT ? 0 : rc;
+}
+
+int see_listed(struct meta_view *v, const struct see *see, const json_t *image)
+{
+    unsigned visibility = see_bit(json_str(image, "visibility")), status;
+    if ((see->any & visibility) != 0) {
+        return 1;
+    }
+    if (see->project == NULL) {
+        return 0;
+    }
+    if ((see->own & visibility) != 0 && is(json_str(image, "owner"), see->project)) {
+        return 1;
+    }
+    if (see->members == 0 || visibility != SEE_SHARED) {
+        return 0;
+    }
+    int rc = member_bit(v, image, see->project, &status);
+    return rc != 0 ? rc : (status & see->members) != 0;
+}
+
+int see_by_id(struct meta_view *v, const struct meta_image_query *q, const json_t *image)
+{
+    unsigned visibility = see_bit(json_str(image, "visibility")), status;
+    if (q->admin || visibility == SEE_PUBLIC) {
+        return 1;
+    }
+    if (q->project == NULL) {
+        return 0;
+    }
+    if (visibility == SEE_COMMUNITY || json_str(image, "owner") == NULL ||
+        is(json_str(image, "owner"), q->project)) {
+        return 1;
+    }
+    if (visibility != SEE_SHARED) {
+        return 0;
+    }
+    int rc = member_bit(v, image, q->project, &status);
+    return rc != 0 ? rc : status != 0;
+}

@@ -1,0 +1,71 @@
+/* Outgoing HTTP: blocking calls, for the command line and for joining a cluster. The one user of
+ * libcurl.
+ *
+ * Trust of an https URL, one of: ca_pem or ca_file (those authorities only), a pin (the authority
+ * with that fingerprint, whatever names the certificate has), or none (the system's store).
+ * Thread: any but those of loops, as it blocks; a request has one owner. */
+#ifndef TESSERA_SYS_HTTP_CLIENT_H
+#define TESSERA_SYS_HTTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tessera/base/buf.h"
+#include "tessera/base/err.h"
+
+/* Next piece of the body: bytes written to @out (at most @size), 0 at its end, or a negative code,
+ * which ends the call. */
+typedef long (*http_client_read_fn)(void *arg, void *out, size_t size);
+/* A piece of a 2xx reply's body; 0 or a negative code, which ends the call. */
+typedef int (*http_client_write_fn)(void *arg, const void *data, size_t size);
+/* Bytes so far and in all (0 = not known). */
+typedef void (*http_client_progress_fn)(void *arg, int64_t sent, int64_t sent_total,
+                                        int64_t received, int64_t received_total);
+
+/* Zero-initialise. All memory is the caller's and only read. */
+struct http_client_request {
+    const char *method;         /* NULL = GET */
+    const char *url;            /* http:// or https:// */
+    const char *const *headers; /* "Name: value", header_count of them, without CR and LF */
+    size_t header_count;
+    const char *content_type; /* of the body; NULL = none */
+
+    const void *body; /* body_size bytes in memory; or */
+    size_t body_size;
+    http_client_read_fn read_body; /* from a function: read_size bytes, or chunked if it is -1 */
+    int64_t read_size;
+    http_client_write_fn write_body; /* NULL: into reply.body. Other than 2xx always goes there */
+    http_client_progress_fn progress;
+    void *arg; /* of the three functions */
+
+    const char *unix_socket; /* connect to this path, whatever the URL's host */
+    const char *ca_file, *ca_pem;
+    const uint8_t *pin_root_sha256; /* 32 bytes: fingerprint of the authority's certificate (DER) */
+
+    uint64_t connect_timeout_ms; /* 0 = 15 s */
+    uint64_t timeout_ms;         /* whole call; 0 = none */
+    uint64_t stall_timeout_ms;   /* less than a byte a second for so long; 0 = 120 s */
+    size_t reply_max;            /* for reply.body; 0 = 16 MiB */
+};
+
+struct http_client_reply {
+    int status;         /* HTTP status */
+    struct buf headers; /* of the last head, as received */
+    struct buf body;
+};
+
+/* Make the call. Redirects are not followed, proxies of the environment not used. Any HTTP status
+ * is a success (0): look at reply->status. @reply is written over; after an error it is empty,
+ * after 0 it is freed by http_client_reply_free. Returns TSR_EINVAL (URL, header), TSR_ECONNECT,
+ * TSR_ETIMEOUT, TSR_EUNAUTHORIZED (the server's certificate is not trusted), TSR_ETOOBIG
+ * (reply_max), TSR_EEOF (reply cut short), TSR_EPROTO, TSR_EIO, TSR_ENOMEM, or what read_body or
+ * write_body returned; @err (may be NULL) has a sentence. */
+int http_client_call(const struct http_client_request *request, struct http_client_reply *reply,
+                     struct err *err);
+void http_client_reply_free(struct http_client_reply *reply);
+/* Value of the first header @name (any case), copied into @out; false if absent or too long. */
+bool http_client_header(const struct http_client_reply *reply, const char *name, char *out,
+                        size_t out_size);
+
+#endif

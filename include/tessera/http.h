@@ -153,6 +153,4 @@ void http_params_free(struct http_params *params);
 /* First value of @name or NULL. */
 const char *http_param(const struct http_params *params, const char *name);
 
-/* --- outgoing HTTP: libcurl, one file of sys/ ------------------------------------------------ */
-
 #endif

@@ -265,7 +265,9 @@ void listener_handshake_done(struct conn *c, int status)
     handshake_forget(l, c);
     if (status != 0) {
         conn_set_addresses(c);
-        log_debug("net", "handshake failed peer=%s: %s", c->peer_address, err_text(status));
+        log_write(status == TSR_EUNAUTHORIZED ? LOG_INFO : LOG_DEBUG, "net",
+                  "handshake failed peer=%s: %s", c->peer_address,
+                  status == TSR_EUNAUTHORIZED ? "certificate not trusted" : err_text(status));
         conn_close(c, NULL, NULL);
         return;
     }

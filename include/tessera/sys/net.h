@@ -65,8 +65,12 @@ typedef void (*conn_accept_cb)(struct listener *l, void *arg, struct conn *c);
 
 /* Connect to "host:port", "[v6]:port" or "unix:/path"; numeric or resolved. With @tls the callback
  * comes after the handshake; @server_name is checked against the certificate (NULL: chain only).
- * Returns 0 (callback will come exactly once, at most @timeout_ms later) or a code. On failure the
- * owner still calls conn_close. */
+ * Returns 0 (callback will come exactly once, at most @timeout_ms later) or TSR_EINVAL, TSR_ENOMEM,
+ * with nothing to close. When @cb tells a failure the owner still calls conn_close.
+ * @cb status: 0; TSR_ECONNECT (every address failed, unknown name); TSR_ETIMEOUT; TSR_EUNAUTHORIZED
+ *   (we do not trust the certificate or its name); TSR_EPROTO, TSR_EIO (handshake refused or cut).
+ *   With TLS 1.3 a server that does not trust our certificate says so after the callback: the reader
+ *   then gets TSR_EPROTO. */
 int conn_open(struct loop *loop, const char *address, struct tls *tls, const char *server_name,
               uint64_t timeout_ms, conn_connect_cb cb, void *arg, struct conn **conn_out);
 
@@ -93,7 +97,9 @@ const char *conn_peer_name(const struct conn *c);
 /* Unix sockets: uid/gid of the other process (SO_PEERCRED). TSR_ENOTSUP otherwise. */
 int conn_peer_cred(const struct conn *c, unsigned *uid_out, unsigned *gid_out);
 /* SHA-256 of the peer's certificate chain's last (authority) certificate and of the leaf, as shown
- * in the handshake. Client with a context that verifies nothing may pin by these. */
+ * in the handshake. Client with a context that verifies nothing may pin by these. The
+ * authority counts only if it really signed the leaf: TSR_EUNAUTHORIZED otherwise; TSR_ENOTSUP
+ * without TLS, TSR_ENOENT without a certificate. */
 int conn_peer_fingerprints(const struct conn *c, uint8_t leaf_out[32], uint8_t root_out[32]);
 
 /* Listen; several loops may listen on one TCP address (SO_REUSEPORT). New connections have finished

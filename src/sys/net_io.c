@@ -175,7 +175,7 @@ static long tls_write_bytes(struct conn *c, const void *data, size_t size)
  * after WANT_WRITE shows OpenSSL the same ones. */
 static long tls_write_iov(struct conn *c, const struct conn_write *req)
 {
-    struct iovec iov[4];
+    struct iovec iov[4] = {0};
     unsigned count = iov_left(req, iov);
     if (count == 1 || iov[0].iov_len >= TLS_RECORD_BYTES) {
         return tls_write_bytes(c, iov[0].iov_base, iov[0].iov_len);

@@ -11,6 +11,7 @@
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 
 uint64_t cluster_now(struct cluster *c)
 {
@@ -161,6 +162,8 @@ static void publish(struct cluster *c)
     atomic_store(&c->a_leader_host, st->leader >> 16);
     atomic_store(&c->a_contact_ms, st->contact_ms);
     atomic_store(&c->a_leader, c->leader);
+    metric_set(METRIC_is_leader, c->leader);
+    metric_set(METRIC_applied_index, (int64_t)st->applied_index);
     atomic_store(&c->a_ready, st->ready && contact && st->role != CONSENSUS_SPARE);
     free(st);
     struct meta_view *view = NULL;

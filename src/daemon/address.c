@@ -1,5 +1,6 @@
 /* How other hosts and clients reach this one, from the settings and the machine's interfaces. */
 #include <arpa/inet.h>
+#include <grp.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/daemon.h"
+#include "tessera/base/log.h"
 #include "tessera/base/str.h"
 
 /* Text of an interface's address, or false for kinds that are none. */
@@ -148,4 +150,14 @@ json_t *host_alt_names(const struct config *cfg, const struct host_addresses *a)
         freeifaddrs(all);
     }
     return list;
+}
+
+/* Members of the configured group may use the local socket, besides root. Where there is no such
+ * group, root alone may. */
+void admin_socket_group(const struct config *cfg)
+{
+    const struct group *g = cfg->group[0] != '\0' ? getgrnam(cfg->group) : NULL;
+    if (g != NULL && chown(cfg->admin_socket, (uid_t)-1, g->gr_gid) != 0) {
+        log_warn("daemon", "the local socket can not be given to group %s", cfg->group);
+    }
 }

@@ -38,6 +38,7 @@ struct host_addresses {
     char api_url[320], peer_address[320], raft_address[320];
 };
 int host_addresses_of(const struct config *cfg, struct host_addresses *out, struct err *err);
+void admin_socket_group(const struct config *cfg);
 /* Names for the host's certificate: "DNS:..", "IP:.."; freed with json_decref. */
 json_t *host_alt_names(const struct config *cfg, const struct host_addresses *a);
 

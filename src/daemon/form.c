@@ -397,6 +397,7 @@ int form_run(struct daemon *d)
                   err.msg);
         return EXIT_ADDRESS;
     }
+    admin_socket_group(&d->cfg);
     log_info("daemon", "in no cluster yet: waiting for `tessera cluster init` or `join` on %s",
              d->cfg.admin_socket);
     uv_loop_run(d->control);

@@ -161,6 +161,7 @@ static int listen_all(struct worker *w, struct err *err)
         char path[PATH_BYTES + 16];
         (void)snprintf(path, sizeof(path), "unix:%s", cfg->admin_socket);
         rv = http_server_listen(w->http, path, NULL, NULL, err);
+        admin_socket_group(cfg);
     }
     return rv;
 }

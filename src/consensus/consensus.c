@@ -16,6 +16,8 @@
 #include "tessera/base/buf.h"
 #include "tessera/base/log.h"
 
+enum { BOOTSTRAP_SEGMENT = 64 * 1024 }; /* the first one holds little; others have their size */
+
 /* --- small things that all parts use
  * --------------------------------------------------------------- */
 
@@ -519,7 +521,7 @@ int consensus_bootstrap(struct fs *fs, const char *dir, uint64_t self, const cha
         rc = vote_store(fs, dir, &vote);
     }
     if (rc == 0) {
-        rc = disklog_open(fs, dir, 8 * 1024 * 1024, 0, 0, NULL, NULL, &log, NULL);
+        rc = disklog_open(fs, dir, BOOTSTRAP_SEGMENT, 0, 0, NULL, NULL, &log, NULL);
     }
     if (rc == 0) {
         struct disklog_entry entry = {

@@ -185,7 +185,8 @@ static void stream_offer(struct consensus *c, struct stream *s)
     m.snap_offer.term = core_term(c->core);
     m.snap_offer.stream = s->id;
     m.snap_offer.head = c->exports.head;
-    s->moved_ms = host_now(c);
+    s->offered_ms = host_now(c);
+    s->answered = false; /* no pieces before its answer, which tells from where */
     host_send(c, s->to, &m);
 }
 
@@ -201,8 +202,10 @@ static void piece_run(struct job *job)
 static void stream_end(struct stream *s)
 {
     s->open = s->wanted = false;
-    free(s->piece);
-    s->piece = NULL;
+    if (!s->job.busy) { /* a read that is under way ends with piece_done */
+        free(s->piece);
+        s->piece = NULL;
+    }
 }
 
 static void piece_done(struct job *job)
@@ -229,7 +232,7 @@ static void piece_done(struct job *job)
 static void stream_pump(struct consensus *c, struct stream *s)
 {
     uint64_t total = c->exports.head.stream_bytes;
-    if (!s->open || s->job.busy || s->id == 0 || s->next >= total ||
+    if (!s->open || s->job.busy || !s->answered || s->next >= total ||
         s->next - s->acked >= STREAM_WINDOW) {
         return;
     }
@@ -253,12 +256,12 @@ void export_ack(struct consensus *c, uint64_t from, const struct message *m)
         stream_end(s);
         return;
     }
-    bool silent = host_now(c) - s->moved_ms >= STREAM_AGAIN_MS / 2;
-    if (m->snap_ack.have > s->acked || s->next < m->snap_ack.have) {
+    if (m->snap_ack.have > s->acked) {
         s->moved_ms = host_now(c);
     }
     s->acked = m->snap_ack.have;
-    if (s->next < s->acked || silent) {
+    if (!s->answered || s->next < s->acked) {
+        s->answered = true;
         s->next = s->acked; /* a resume, or pieces were lost */
     }
     if (s->acked == c->exports.head.stream_bytes) {
@@ -298,8 +301,8 @@ static void export_ready(struct consensus *c)
             s->open = true;
             s->id = loop_random_u64(c->options.loop) | 1;
             s->next = s->acked = 0;
+            s->moved_ms = host_now(c);
             stream_offer(c, s);
-            s->next = e->head.stream_bytes; /* nothing before its answer */
         }
         stream_pump(c, s);
     }
@@ -332,12 +335,10 @@ void export_tick(struct consensus *c)
         }
         if (!conf_find(core_conf(c->core), s->to)) {
             stream_end(s);
-        } else if (now - s->moved_ms >= STREAM_AGAIN_MS) {
-            uint64_t moved = s->moved_ms;
+        } else if (now - s->moved_ms >= STREAM_GIVE_UP_MS) {
+            stream_end(s);
+        } else if (now - s->moved_ms >= STREAM_AGAIN_MS && now - s->offered_ms >= STREAM_AGAIN_MS) {
             stream_offer(c, s);
-            if (now - moved >= STREAM_GIVE_UP_MS) {
-                stream_end(s);
-            }
         }
     }
 }
@@ -346,7 +347,7 @@ void export_free(struct consensus *c)
 {
     struct exports *e = &c->exports;
     for (unsigned i = 0; i < STREAMS_MAX; i++) {
-        stream_end(&e->streams[i]);
+        free(e->streams[i].piece);
     }
     if (e->export) {
         c->options.fsm->ops->export_close(e->export);

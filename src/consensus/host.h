@@ -134,8 +134,8 @@ struct snapshots {
 /* export.c */
 struct stream {
     uint64_t to, id;
-    uint64_t next, acked, moved_ms;
-    bool open, wanted, reading;
+    uint64_t next, acked, moved_ms, offered_ms;
+    bool open, wanted, answered;
     uint64_t read_offset;
     size_t read_size;
     struct job job;

@@ -76,7 +76,10 @@ int core_new(const struct core_options *options, struct core **out)
     raft_set_heartbeat_timeout(r, options->heartbeat_ms);
     raft_set_pre_vote(r, true);
     raft_set_max_inflight_entries(r, 4096); /* bytes are bounded by the flows */
-    raft_set_install_snapshot_timeout(r, 10 * 60 * 1000);
+    /* libraft tells a refusal by the snapshot's index, which our markers raise meanwhile: only this
+     * makes it ask again for a follower whose stream ended in vain. While one runs it is ignored.
+     */
+    raft_set_install_snapshot_timeout(r, 2 * options->election_ms);
     raft_set_max_catch_up_rounds(r, 20);
     raft_set_max_catch_up_round_duration(r, 60 * 1000);
     *out = core;

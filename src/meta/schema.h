@@ -6,7 +6,6 @@
 #ifndef META_SCHEMA_H
 #define META_SCHEMA_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

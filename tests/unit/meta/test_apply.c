@@ -1,5 +1,8 @@
 #include "fixture.h"
 
+#include "tessera/base/digest.h"
+#include "tessera/base/log.h"
+
 static void a_new_store_is_at_index_zero(void **state)
 {
     (void)state;
@@ -249,9 +252,17 @@ static void another_effect_gives_another_digest(void **state)
     store_close(&b);
 }
 
+static void quiet(void *arg, enum log_level level, const char *line)
+{
+    (void)arg;
+    (void)level;
+    (void)line;
+}
+
 static void a_failing_call_of_the_store_fails_apply_and_changes_nothing(void **state)
 {
     (void)state;
+    log_set_sink(quiet, NULL);
     static const char *const commands[] = {
         "{\"op\":\"image.create\",\"image\":{\"id\":\"00000000-0000-4000-8000-0000000000aa\"}}",
         "{\"op\":\"member.add\",\"id\":\"00000000-0000-4000-8000-000000000000\",\"member\":\"z\"}",
@@ -285,6 +296,7 @@ static void a_failing_call_of_the_store_fails_apply_and_changes_nothing(void **s
         }
     }
     store_close(&s);
+    log_set_sink(NULL, NULL);
 }
 
 static void a_store_that_was_closed_goes_on_where_it_was(void **state)
@@ -338,7 +350,7 @@ static void a_damaged_record_is_reported_not_believed(void **state)
     store_close(&s);
 }
 
-static void a_store_of_a_newer_format_is_refused(void **state)
+static void a_store_that_is_not_ours_or_newer_is_refused(void **state)
 {
     (void)state;
     struct kv *kv;
@@ -350,6 +362,25 @@ static void a_store_of_a_newer_format_is_refused(void **state)
     check_ok(kv_put(kv, txn, 0, kv_val_of("x", 1), kv_val_of("y", 1)));
     check_ok(kv_commit(kv, txn));
     check_code(meta_open(kv, &m, &err), TSR_ECORRUPT); /* data without a version */
+
+    static const char text[] = "{\"format\":2}";
+    struct kv_val key = kv_val_of("version", 7);
+    uint8_t value[sizeof(text) + 3];
+    uint32_t crc = crc32c(crc32c(0, key.data, key.size), text, sizeof(text) - 1);
+    for (int i = 0; i < 4; i++) {
+        value[i] = (uint8_t)(crc >> 8 * i);
+    }
+    memcpy(value + 4, text, sizeof(text) - 1);
+    unsigned db = 0;
+    while (strcmp(meta_databases[db], "meta") != 0) {
+        db++;
+    }
+    check_ok(kv_mem_open(meta_database_count, &kv));
+    check_ok(kv_begin(kv, true, &txn));
+    check_ok(kv_put(kv, txn, db, key, kv_val_of(value, sizeof(value))));
+    check_ok(kv_commit(kv, txn));
+    check_code(meta_open(kv, &m, &err), TSR_ECORRUPT);
+    check_str(err.msg, "the metadata store has format 2, this program knows format 1");
 }
 
 static void a_large_outcome_is_recorded_without_its_text(void **state)
@@ -390,5 +421,5 @@ TEST_MAIN(cmocka_unit_test(a_new_store_is_at_index_zero),
           cmocka_unit_test(a_failing_call_of_the_store_fails_apply_and_changes_nothing),
           cmocka_unit_test(a_store_that_was_closed_goes_on_where_it_was),
           cmocka_unit_test(a_damaged_record_is_reported_not_believed),
-          cmocka_unit_test(a_store_of_a_newer_format_is_refused),
+          cmocka_unit_test(a_store_that_is_not_ours_or_newer_is_refused),
           cmocka_unit_test(a_large_outcome_is_recorded_without_its_text))

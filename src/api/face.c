@@ -129,6 +129,11 @@ void api_text(struct api_req *r, int status, const char *content_type, const cha
     req_done(r);
 }
 
+void api_streamed(struct api_req *r)
+{
+    req_done(r);
+}
+
 static const char *status_title(int status)
 {
     static const struct {

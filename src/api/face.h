@@ -71,6 +71,8 @@ struct meta_view *api_view(struct api_req *r);
 void api_json(struct api_req *r, int status, json_t *body); /* takes the reference */
 void api_empty(struct api_req *r, int status);
 void api_text(struct api_req *r, int status, const char *content_type, const char *text);
+/* A reply that the handler streamed itself is over: it has just called http_end or http_cut. */
+void api_streamed(struct api_req *r);
 /* The Image API's nested form (or identity's): {"error": {code, title, message}}; the status is
  * that of the code; adds Retry-After where a retry may help, WWW-Authenticate for 401. */
 void api_error(struct api_req *r, int code, const struct err *err);

@@ -1,0 +1,42 @@
+/* Handlers of the Image API that are in other files than its route table, and what they share. */
+#ifndef API_IMAGE_FACE_H
+#define API_IMAGE_FACE_H
+
+#include "api/face.h"
+
+/* A change first waits until this host knows everything that was answered before (10 s at most,
+ * else 503), so that its checks see what the client saw on another host. Then @step->run. */
+struct image_step {
+    api_fn run;
+};
+void image_change(struct api_req *r, const struct image_step *step);
+/* Callbacks for services (image_cb): 204, or the refusal. */
+void image_empty_cb(void *arg, int status, json_t *result, const struct err *err);
+/* 200 with the result. */
+void image_json_cb(void *arg, int status, json_t *result, const struct err *err);
+/* Media type of a Content-Type value, parameters apart, any letter case. */
+bool image_media_is(const char *content_type, const char *media);
+/* X-Tessera-Stale on replies that api_json does not make. */
+void image_set_stale(struct api_req *r);
+
+/* image_info.c */
+void image_info_import(struct api_req *r);
+void image_info_stores(struct api_req *r);
+void image_info_stores_detail(struct api_req *r);
+void image_info_usage(struct api_req *r);
+void image_store_delete(struct api_req *r);
+void image_tasks_list(struct api_req *r);
+void image_locations_list(struct api_req *r);
+
+/* schemas.c: text of a schema, malloc'ed; NULL: no such schema, or out of memory. */
+char *schema_text(const char *name);
+void image_schema(struct api_req *r);
+
+/* image_members.c */
+void image_members_list(struct api_req *r);
+void image_members_get(struct api_req *r);
+void image_members_add(struct api_req *r);
+void image_members_set(struct api_req *r);
+void image_members_remove(struct api_req *r);
+
+#endif

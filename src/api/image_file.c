@@ -1,0 +1,326 @@
+/* /v2/images/{id}/file: upload and download.
+ *
+ * Upload: headers are judged before the body is asked for; the service takes the image to `saving`;
+ * then pieces flow into it, paused while it says so; its end or failure is the reply. Download:
+ * pieces flow out one at a time. Once a head is sent a failure can only be shown by cutting the
+ * connection: a body is whole or visibly short. The client goes away: on_dead stops the service,
+ * whose callbacks do not run any more. So nothing is held over these calls. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/image_face.h"
+#include "tessera/base/str.h"
+
+/* --- PUT
+ * -------------------------------------------------------------------------------------------- */
+
+static void upload_forget(struct api_req *r)
+{
+    r->state = NULL;
+    r->on_dead = NULL;
+}
+
+static void upload_dead(struct api_req *r)
+{
+    struct image_upload *u = r->state;
+    upload_forget(r);
+    image_upload_abort(u);
+}
+
+static void upload_failed(void *arg, int status, const struct err *err)
+{
+    struct api_req *r = arg;
+    upload_forget(r);
+    api_error(r, status, err);
+}
+
+static void upload_done(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    (void)result;
+    upload_forget(r);
+    if (status != 0) {
+        api_error(r, status, err);
+        return;
+    }
+    api_empty(r, 204);
+}
+
+static void upload_drain(void *arg)
+{
+    struct api_req *r = arg;
+    http_body_resume(r->http);
+}
+
+static void upload_body_cb(struct http_req *http, int status, const char *data, size_t size)
+{
+    struct api_req *r = http_data(http);
+    struct image_upload *u = r->state;
+    if (status == TSR_EEOF) {
+        return; /* the abort callback follows */
+    }
+    if (status != 0) {
+        upload_forget(r);
+        image_upload_abort(u);
+        api_errorf(r, TSR_EINVAL, "The request body could not be read.");
+        return;
+    }
+    if (size == 0) {
+        image_upload_finish(u, upload_done, r);
+        return;
+    }
+    if (!image_upload_write(u, data, size)) {
+        http_body_pause(http);
+    }
+}
+
+static void upload_ready(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    if (status != 0) {
+        upload_done(arg, status, result, err);
+        return;
+    }
+    http_body_stream(r->http, upload_body_cb);
+}
+
+/* -1: not given. TSR_EINVAL: given, but no size. */
+static int size_header(const struct api_req *r, int64_t *out)
+{
+    const char *text = http_header(r->http, "x-openstack-image-size");
+    *out = -1;
+    return text == NULL ? 0 : str_to_i64(text, 0, INT64_MAX, out);
+}
+
+static void upload_run(struct api_req *r)
+{
+    struct image_upload_options options = {.caller = &r->caller,
+                                           .id = r->args[0],
+                                           .content_length = http_content_length(r->http),
+                                           .on_ready = upload_ready,
+                                           .on_drain = upload_drain,
+                                           .on_fail = upload_failed,
+                                           .arg = r};
+    struct image_upload *u = NULL;
+    (void)size_header(r, &options.size_header);
+    image_upload_start(r->o->image, &options, &u);
+    r->state = u;
+    r->on_dead = upload_dead;
+}
+
+static void put_file(struct api_req *r)
+{
+    static const struct image_step step = {upload_run};
+    const char *store = http_header(r->http, "X-Image-Meta-Store");
+    int64_t size;
+    if (!image_media_is(http_header(r->http, "Content-Type"), "application/octet-stream")) {
+        api_errorf(r, TSR_EMEDIA, "The media type of image data is application/octet-stream.");
+        return;
+    }
+    if (size_header(r, &size) != 0) {
+        api_errorf(r, TSR_EINVAL, "x-openstack-image-size must be a number of bytes.");
+        return;
+    }
+    if (store != NULL && strcmp(store, r->o->store_id) != 0) {
+        api_errorf(r, TSR_EINVAL, "The store named by X-Image-Meta-Store does not exist.");
+        return;
+    }
+    image_change(r, &step);
+}
+
+/* --- GET
+ * -------------------------------------------------------------------------------------------- */
+
+static void download_stop(struct api_req *r)
+{
+    struct image_download *d = r->state;
+    r->state = NULL;
+    r->on_dead = NULL;
+    if (d != NULL) {
+        image_download_close(d);
+    }
+}
+
+static void download_next(struct api_req *r);
+
+static void download_written(struct http_req *http, int status)
+{
+    struct api_req *r = http_data(http);
+    if (status == 0 && r->state != NULL) {
+        download_next(r);
+    }
+    /* else the connection is gone: the abort callback follows */
+}
+
+static void download_piece(void *arg, int status, const struct replica_piece *piece)
+{
+    struct api_req *r = arg;
+    if (status != 0) {
+        download_stop(r);
+        http_cut(r->http);
+        api_streamed(r);
+        return;
+    }
+    if (piece->size == 0) {
+        download_stop(r);
+        http_end(r->http);
+        api_streamed(r);
+        return;
+    }
+    if (piece->file) {
+        http_write_file(r->http, piece->fd, piece->offset, piece->size, download_written);
+    } else {
+        http_write(r->http, piece->data, piece->size, download_written);
+    }
+}
+
+static void download_next(struct api_req *r)
+{
+    image_download_next(r->state, download_piece, r);
+}
+
+static void download_head(struct api_req *r, const struct image_download_info *info)
+{
+    if (info->checksum[0] != '\0') {
+        http_set_header(r->http, "Content-MD5", info->checksum);
+    }
+    if (info->etag[0] != '\0') {
+        http_set_header(r->http, "ETag", info->etag);
+    }
+    if (info->partial) {
+        char range[96];
+        (void)snprintf(range, sizeof(range), "bytes %lld-%lld/%lld", (long long)info->offset,
+                       (long long)(info->offset + info->length - 1), (long long)info->size);
+        http_set_header(r->http, "Content-Range", range);
+    }
+    http_set_header(r->http, "Accept-Ranges", "bytes");
+    image_set_stale(r);
+    http_begin(r->http, info->partial ? 206 : 200, "application/octet-stream", info->length);
+}
+
+static void download_refuse(struct api_req *r, int status, const struct image_download_info *info,
+                            const struct err *err)
+{
+    if (status == TSR_ERANGE) {
+        char range[64];
+        (void)snprintf(range, sizeof(range), "bytes */%lld", (long long)info->size);
+        http_set_header(r->http, "Content-Range", range);
+    }
+    api_error(r, status, err);
+}
+
+static void download_opened(void *arg, int status, const struct image_download_info *info,
+                            const struct err *err)
+{
+    struct api_req *r = arg;
+    if (status != 0) {
+        struct image_download_info copy = *info;
+        struct err why = *err;
+        download_stop(r);
+        download_refuse(r, status, &copy, &why);
+        return;
+    }
+    download_head(r, info);
+    download_next(r);
+}
+
+/* HEAD, and everything that needs no data. true: replied. */
+static bool download_without_data(struct api_req *r, const json_t *record, const char *range)
+{
+    struct image_download_info info;
+    struct err err = {0};
+    int rv = image_download_plan(&r->caller, record, range, &info, &err);
+    if (rv != 0) {
+        download_refuse(r, rv, &info, &err);
+        return true;
+    }
+    if (info.empty) {
+        image_set_stale(r);
+        api_empty(r, 204);
+        return true;
+    }
+    if (http_method(r->http) == HTTP_METHOD_HEAD) {
+        download_head(r, &info);
+        http_end(r->http);
+        api_streamed(r);
+        return true;
+    }
+    return false;
+}
+
+/* The Range header, or the old request header "Content-Range: bytes a-b/size" in its form. */
+static const char *range_of(const struct api_req *r, char *text, size_t size)
+{
+    const char *range = http_header(r->http, "Range");
+    const char *old = http_header(r->http, "Content-Range");
+    if (range != NULL || old == NULL || old[0] == '\0') {
+        return range;
+    }
+    size_t length = strcspn(old, "/");
+    if (!str_starts(old, "bytes ") || old[length] != '/' || length > 60) {
+        return "malformed";
+    }
+    (void)snprintf(text, size, "bytes=%.*s", (int)(length - 6), old + 6);
+    return text;
+}
+
+/* ?prefer=a,b: stores in order of preference; there is only one to know. */
+static bool prefer_ok(const struct api_req *r)
+{
+    const char *at = api_param(r, "prefer");
+    while (at != NULL && *at != '\0') {
+        size_t size = strcspn(at, ",");
+        if (size != strlen(r->o->store_id) || memcmp(at, r->o->store_id, size) != 0) {
+            return false;
+        }
+        at += size + (at[size] == ',');
+    }
+    return true;
+}
+
+static void download_start(struct api_req *r, const json_t *record)
+{
+    char text[80];
+    const char *range = range_of(r, text, sizeof(text));
+    struct image_download *d = NULL;
+    if (!prefer_ok(r)) {
+        api_errorf(r, TSR_EINVAL, "A store named by prefer does not exist.");
+        return;
+    }
+    if (download_without_data(r, record, range)) {
+        return;
+    }
+    bool plain = !conn_is_tls(http_conn(r->http));
+    int rv =
+        image_download_open(r->o->image, &r->caller, record, range, plain, download_opened, r, &d);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+        return;
+    }
+    r->state = d;
+    r->on_dead = download_stop;
+}
+
+static void get_file(struct api_req *r)
+{
+    struct err err = {0};
+    json_t *record = NULL;
+    struct meta_view *view = api_view(r);
+    if (view == NULL) {
+        return;
+    }
+    int rv = image_find(view, &r->caller, r->args[0], ACT_DOWNLOAD, &record, &err);
+    meta_view_close(view);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return;
+    }
+    download_start(r, record);
+    json_decref(record);
+}
+
+const struct api_route api_image_file_routes[] = {
+    {HTTP_METHOD_GET, "/v2/images/{}/file", get_file, API_READ | API_NO_BODY},
+    {HTTP_METHOD_PUT, "/v2/images/{}/file", put_file, 0},
+    {0},
+};

@@ -1,0 +1,94 @@
+/* What the service tells about itself: import methods, stores, usage; and the lists of an image's
+ * tasks and locations, which are empty as long as there are none of either. */
+#include <string.h>
+
+#include "api/image_face.h"
+
+void image_info_import(struct api_req *r)
+{
+    api_json(r, 200,
+             json_pack("{s:{s:s, s:s, s:[]}}", "import-methods", "description",
+                       "Import methods available.", "type", "array", "value"));
+}
+
+void image_info_stores(struct api_req *r)
+{
+    api_json(r, 200,
+             json_pack("{s:[{s:s, s:s}]}", "stores", "id", r->o->store_id, "default", "true"));
+}
+
+void image_info_stores_detail(struct api_req *r)
+{
+    struct err err = {0};
+    int rv = policy_image(&r->caller, ACT_STORES_DETAIL, NULL, false, &err);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return;
+    }
+    api_json(r, 200,
+             json_pack("{s:[{s:s, s:s, s:s, s:i, s:{}}]}", "stores", "id", r->o->store_id,
+                       "default", "true", "type", "file", "weight", 0, "properties"));
+}
+
+void image_info_usage(struct api_req *r)
+{
+    api_json(r, 200, json_pack("{s:{}}", "usage"));
+}
+
+/* Find the image of the path's argument @n for @action, or reply. New reference. */
+static json_t *find(struct api_req *r, size_t n, enum image_action action)
+{
+    struct err err = {0};
+    json_t *image = NULL;
+    struct meta_view *view = api_view(r);
+    if (view == NULL) {
+        return NULL;
+    }
+    int rv = image_find(view, &r->caller, r->args[n], action, &image, &err);
+    meta_view_close(view);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return NULL;
+    }
+    return image;
+}
+
+/* There is one store, so no image is in more than one: its only data is never deleted this way. */
+void image_store_delete(struct api_req *r)
+{
+    if (!caller_is_admin(&r->caller)) {
+        api_errorf(r, TSR_EFORBIDDEN,
+                   "You are not authorized to complete delete_image_location action.");
+        return;
+    }
+    json_t *image = find(r, 1, ACT_SHOW);
+    if (image == NULL) {
+        return;
+    }
+    bool active = strcmp(json_str_or(image, "status", ""), "active") == 0;
+    json_decref(image);
+    if (!active) {
+        api_errorf(r, TSR_ECONFLICT, "Only data of active images can be deleted from a store.");
+        return;
+    }
+    api_errorf(r, TSR_EFORBIDDEN,
+               "The image has data in one store only; delete the image instead.");
+}
+
+void image_tasks_list(struct api_req *r)
+{
+    json_t *image = find(r, 0, ACT_SHOW);
+    if (image != NULL) {
+        json_decref(image);
+        api_json(r, 200, json_pack("{s:[]}", "tasks"));
+    }
+}
+
+void image_locations_list(struct api_req *r)
+{
+    json_t *image = find(r, 0, ACT_LOCATIONS_READ);
+    if (image != NULL) {
+        json_decref(image);
+        api_json(r, 200, json_array());
+    }
+}

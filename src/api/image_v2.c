@@ -1,0 +1,448 @@
+/* Image API v2: discovery, images, tags, actions, and the route table of it all but /file. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/image_face.h"
+#include "tessera/base/assert.h"
+#include "tessera/base/buf.h"
+#include "tessera/base/str.h"
+
+/* --- shared
+ * ------------------------------------------------------------------------------------------ */
+
+static void change_barrier_cb(struct meta_barrier *barrier, int status)
+{
+    struct api_req *r = barrier->arg;
+    if (api_release(r)) {
+        return;
+    }
+    if (status != 0) {
+        api_errorf(r, TSR_ENOQUORUM, "The service has no majority of its hosts at present.");
+        return;
+    }
+    const struct image_step *step = r->state;
+    r->state = NULL;
+    step->run(r);
+}
+
+void image_change(struct api_req *r, const struct image_step *step)
+{
+    r->state = (void *)(uintptr_t)step;
+    r->barrier = (struct meta_barrier){
+        .loop = r->o->loop, .timeout_ms = 10000, .cb = change_barrier_cb, .arg = r};
+    api_hold(r);
+    meta_barrier(r->o->meta, &r->barrier);
+}
+
+void image_empty_cb(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    (void)result;
+    if (api_release(r)) {
+        return;
+    }
+    if (status != 0) {
+        api_error(r, status, err);
+        return;
+    }
+    api_empty(r, 204);
+}
+
+void image_json_cb(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    if (api_release(r)) {
+        return;
+    }
+    if (status != 0) {
+        api_error(r, status, err);
+        return;
+    }
+    api_json(r, 200, json_incref(result));
+}
+
+bool image_media_is(const char *content_type, const char *media)
+{
+    if (content_type == NULL) {
+        return false;
+    }
+    size_t size = strcspn(content_type, ";");
+    while (size > 0 && (content_type[size - 1] == ' ' || content_type[size - 1] == '\t')) {
+        size--;
+    }
+    return size == strlen(media) && strncasecmp(content_type, media, size) == 0;
+}
+
+void image_set_stale(struct api_req *r)
+{
+    if (r->stale) {
+        struct cluster_health health;
+        char value[32];
+        cluster_health(r->o->cluster, &health);
+        (void)snprintf(value, sizeof(value), "%llu", (unsigned long long)(health.stale_ms / 1000));
+        http_set_header(r->http, "X-Tessera-Stale", value);
+    }
+}
+
+/* The cluster is one store; an image with data is in it. */
+static void add_stores(const struct api_req *r, json_t *image)
+{
+    const char *status = json_str_or(image, "status", "");
+    if (strcmp(status, "active") == 0 || strcmp(status, "deactivated") == 0) {
+        (void)json_set_str(image, "stores", r->o->store_id);
+    }
+}
+
+static void reply_image(struct api_req *r, int status, json_t *image)
+{
+    if (image != NULL) {
+        add_stores(r, image);
+    }
+    api_json(r, status, image);
+}
+
+/* --- discovery
+ * ---------------------------------------------------------------------------------------- */
+
+static const char *const versions[] = {"17", "15", "13", "12", "11", "10", "9", "8",
+                                       "7",  "6",  "5",  "4",  "3",  "2",  "1", "0"};
+
+static void reply_versions(struct api_req *r, int status)
+{
+    char url[512];
+    json_t *list = json_array();
+    api_public_url(r, url, sizeof(url));
+    size_t size = strlen(url);
+    while (size > 0 && url[size - 1] == '/') {
+        url[--size] = '\0';
+    }
+    strncat(url, "/v2/", sizeof(url) - size - 1);
+    for (size_t i = 0; i < array_len(versions) && list != NULL; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "v2.%s", versions[i]);
+        if (json_array_append_new(list, json_pack("{s:s, s:s, s:[{s:s, s:s}]}", "id", id, "status",
+                                                  i == 0 ? "CURRENT" : "SUPPORTED", "links", "rel",
+                                                  "self", "href", url)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    api_json(r, status, list != NULL ? json_pack("{s:o}", "versions", list) : NULL);
+}
+
+static void get_versions(struct api_req *r)
+{
+    reply_versions(r, 200);
+}
+
+/* A token is needed to learn what is not there. */
+static bool has_token(struct api_req *r)
+{
+    const char *token = http_header(r->http, "X-Auth-Token");
+    struct meta_view *view = NULL;
+    if (r->local) {
+        return true;
+    }
+    if (token == NULL || token[0] == '\0' || strlen(token) > TOKEN_TEXT_MAX || r->o->meta == NULL ||
+        r->o->identity == NULL) {
+        api_error(r, TSR_EUNAUTHORIZED, NULL);
+        return false;
+    }
+    int rv = meta_view_open(r->o->meta, &view);
+    if (rv == 0) {
+        rv = identity_check(r->o->identity, view, token, loop_wall_us(r->o->loop), &r->caller);
+        meta_view_close(view);
+    }
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+        return false;
+    }
+    return true;
+}
+
+void api_route_unknown(struct api_req *r)
+{
+    static const char *const own[] = {"identity",    "v1", "metrics", "health",
+                                      "healthcheck", "ui", "versions"};
+    const char *first = r->segments.count > 0 ? r->segments.segment[0] : "";
+    bool ours = strcmp(first, "v2") == 0;
+    if (ours && !has_token(r)) {
+        return;
+    }
+    for (size_t i = 0; i < array_len(own) && !ours; i++) {
+        ours = strcmp(first, own[i]) == 0;
+    }
+    if (ours) {
+        api_errorf(r, TSR_ENOENT, "The resource could not be found.");
+        return;
+    }
+    reply_versions(r, 300);
+}
+
+/* --- images
+ * ------------------------------------------------------------------------------------------- */
+
+static void created_cb(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    if (api_release(r)) {
+        return;
+    }
+    if (status != 0) {
+        api_error(r, status, err);
+        return;
+    }
+    char url[512], location[640];
+    api_public_url(r, url, sizeof(url));
+    (void)snprintf(location, sizeof(location), "%s/v2/images/%s", url,
+                   json_str_or(result, "id", ""));
+    http_set_header(r->http, "Location", location);
+    http_set_header(r->http, "OpenStack-image-store-ids", r->o->store_id);
+    reply_image(r, 201, json_incref(result));
+}
+
+static void post_image(struct api_req *r)
+{
+    uint8_t id[COMMAND_ID_SIZE];
+    bool keyed = api_idempotency(r, id);
+    api_hold(r);
+    image_create(r->o->image, &r->caller, r->body, keyed ? id : NULL, created_cb, r);
+}
+
+/* The parameters as the service takes them; they live as long as the request's. */
+static struct image_param *list_params(const struct api_req *r)
+{
+    size_t count = r->params.count;
+    struct image_param *params = calloc(count + 1, sizeof(*params));
+    for (size_t i = 0; i < count && params != NULL; i++) {
+        params[i] = (struct image_param){.name = r->params.items[i].name,
+                                         .value = r->params.items[i].value};
+    }
+    return params;
+}
+
+static void get_images(struct api_req *r)
+{
+    struct err err = {0};
+    struct meta_view *view = api_view(r);
+    json_t *page = NULL, *image;
+    size_t i;
+    if (view == NULL) {
+        return;
+    }
+    struct image_param *params = list_params(r);
+    int rv = params != NULL ? image_list(view, &r->caller, params, r->params.count,
+                                         r->o->limit_default, r->o->limit_max, &page, &err)
+                            : TSR_ENOMEM;
+    meta_view_close(view);
+    free(params);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return;
+    }
+    json_array_foreach(json_arr(page, "images"), i, image)
+    {
+        add_stores(r, image);
+    }
+    api_json(r, 200, page);
+}
+
+static void get_image(struct api_req *r)
+{
+    struct err err = {0};
+    struct meta_view *view = api_view(r);
+    json_t *record = NULL;
+    if (view == NULL) {
+        return;
+    }
+    int rv = image_find(view, &r->caller, r->args[0], ACT_SHOW, &record, &err);
+    meta_view_close(view);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return;
+    }
+    json_t *image = image_render(record);
+    json_decref(record);
+    reply_image(r, 200, image);
+}
+
+static void delete_run(struct api_req *r)
+{
+    api_hold(r);
+    image_delete(r->o->image, &r->caller, r->args[0], image_empty_cb, r);
+}
+
+static void delete_image(struct api_req *r)
+{
+    static const struct image_step step = {delete_run};
+    image_change(r, &step);
+}
+
+/* --- patch
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static const char patch_v20[] = "application/openstack-images-v2.0-json-patch";
+static const char patch_v21[] = "application/openstack-images-v2.1-json-patch";
+
+static void patched_cb(void *arg, int status, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    if (api_release(r)) {
+        return;
+    }
+    if (status != 0) {
+        api_error(r, status, err);
+        return;
+    }
+    reply_image(r, 200, json_incref(result));
+}
+
+static bool is_v20(const struct api_req *r)
+{
+    return image_media_is(http_header(r->http, "Content-Type"), patch_v20);
+}
+
+static void patch_run(struct api_req *r)
+{
+    api_hold(r);
+    image_patch(r->o->image, &r->caller, r->args[0], r->body, is_v20(r), patched_cb, r);
+}
+
+/* The operations take the body's place in the request. */
+static void patch_body(struct api_req *r, const char *data, size_t size)
+{
+    static const struct image_step step = {patch_run};
+    struct err err = {0};
+    json_t *operations = NULL;
+    if (size == 0) {
+        api_errorf(r, TSR_EINVAL, "A body is expected with this request.");
+        return;
+    }
+    json_t *body = json_parse(data, size);
+    if (body == NULL) {
+        api_errorf(r, TSR_EINVAL, "Malformed JSON in request body.");
+        return;
+    }
+    int rv = image_patch_parse(body, is_v20(r), &operations, &err);
+    json_decref(body);
+    if (rv != 0) {
+        api_error(r, rv, &err);
+        return;
+    }
+    r->body = operations;
+    image_change(r, &step);
+}
+
+static void patch_body_cb(struct http_req *http, int status, const char *data, size_t size)
+{
+    struct api_req *r = http_data(http);
+    if (status == TSR_EEOF) {
+        return; /* the abort callback follows */
+    }
+    if (status == TSR_ETOOBIG) {
+        api_errorf(r, status, "Request body is too large.");
+    } else if (status != 0) {
+        api_errorf(r, TSR_EINVAL, "The request body could not be read.");
+    } else {
+        patch_body(r, data, size);
+    }
+}
+
+/* The media type is judged before the body is asked for. */
+static void patch_image(struct api_req *r)
+{
+    if (!is_v20(r) && !image_media_is(http_header(r->http, "Content-Type"), patch_v21)) {
+        char both[128];
+        (void)snprintf(both, sizeof(both), "%s, %s", patch_v20, patch_v21);
+        http_set_header(r->http, "Accept-Patch", both);
+        api_errorf(r, TSR_EMEDIA, "The media type of a patch is one of %s.", both);
+        return;
+    }
+    http_body_collect(r->http, r->o->json_body_max, patch_body_cb);
+}
+
+/* --- tags and actions
+ * ----------------------------------------------------------------------------------- */
+
+static void tag_put_run(struct api_req *r)
+{
+    api_hold(r);
+    image_tag(r->o->image, &r->caller, r->args[0], r->args[1], true, image_empty_cb, r);
+}
+
+static void put_tag(struct api_req *r)
+{
+    static const struct image_step step = {tag_put_run};
+    image_change(r, &step);
+}
+
+static void tag_delete_run(struct api_req *r)
+{
+    api_hold(r);
+    image_tag(r->o->image, &r->caller, r->args[0], r->args[1], false, image_empty_cb, r);
+}
+
+static void delete_tag(struct api_req *r)
+{
+    static const struct image_step step = {tag_delete_run};
+    image_change(r, &step);
+}
+
+static void deactivate_run(struct api_req *r)
+{
+    api_hold(r);
+    image_set_active(r->o->image, &r->caller, r->args[0], false, image_empty_cb, r);
+}
+
+static void post_deactivate(struct api_req *r)
+{
+    static const struct image_step step = {deactivate_run};
+    image_change(r, &step);
+}
+
+static void reactivate_run(struct api_req *r)
+{
+    api_hold(r);
+    image_set_active(r->o->image, &r->caller, r->args[0], true, image_empty_cb, r);
+}
+
+static void post_reactivate(struct api_req *r)
+{
+    static const struct image_step step = {reactivate_run};
+    image_change(r, &step);
+}
+
+/* --- the table
+ * --------------------------------------------------------------------------------------------- */
+
+/* Methods in the order of the Allow header. */
+const struct api_route api_image_routes[] = {
+    {HTTP_METHOD_GET, "/versions", get_versions, API_OPEN | API_UNFORMED},
+    {HTTP_METHOD_GET, "/versions/", get_versions, API_OPEN | API_UNFORMED},
+    {HTTP_METHOD_GET, "/v2/images", get_images, API_READ},
+    {HTTP_METHOD_POST, "/v2/images", post_image, API_JSON},
+    {HTTP_METHOD_GET, "/v2/images/{}", get_image, API_READ | API_NO_BODY},
+    {HTTP_METHOD_PATCH, "/v2/images/{}", patch_image, 0},
+    {HTTP_METHOD_DELETE, "/v2/images/{}", delete_image, API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/images/{}/members", image_members_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/images/{}/members", image_members_add, API_JSON},
+    {HTTP_METHOD_GET, "/v2/images/{}/members/{}", image_members_get, API_READ | API_NO_BODY},
+    {HTTP_METHOD_PUT, "/v2/images/{}/members/{}", image_members_set, API_JSON},
+    {HTTP_METHOD_DELETE, "/v2/images/{}/members/{}", image_members_remove, API_NO_BODY},
+    {HTTP_METHOD_PUT, "/v2/images/{}/tags/{}", put_tag, API_NO_BODY},
+    {HTTP_METHOD_DELETE, "/v2/images/{}/tags/{}", delete_tag, API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/images/{}/actions/deactivate", post_deactivate, API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/images/{}/actions/reactivate", post_reactivate, API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/images/{}/tasks", image_tasks_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/images/{}/locations", image_locations_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/info/import", image_info_import, API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/info/stores", image_info_stores, API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/info/stores/detail", image_info_stores_detail, API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/info/usage", image_info_usage, API_NO_BODY},
+    {HTTP_METHOD_DELETE, "/v2/stores/{}/{}", image_store_delete, API_READ | API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/schemas/{}", image_schema, API_NO_BODY},
+    {0},
+};

@@ -1,0 +1,178 @@
+/* VMDK sparse extents (VMware Virtual Disk Format 5.0): little-endian header, then a text
+ * descriptor that may name other files. Hypervisors follow it, so it is read line by line, and
+ * whatever is not understood is refused. A stream-optimized disk has a second header, the footer,
+ * at its end; it must say the same as the first. */
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#include "image/inspect.h"
+
+enum {
+    AT_VERSION = 4,
+    AT_CAPACITY = 12,
+    AT_DESCRIPTOR = 28,
+    AT_DESCRIPTOR_SIZE = 36,
+    AT_DIRECTORY = 56,
+    HEADER_SAME = 56, /* header and footer agree up to the place of the grain directory */
+    MARKER_FOOTER = 3,
+    MARKER_END = 0,
+    LINE_MAX_BYTES = 4096,
+};
+
+int inspect_vmdk_header(struct inspect *i, struct err *err)
+{
+    const uint8_t *h = i->head;
+    uint64_t version = inspect_le(h + AT_VERSION, 4);
+    uint64_t sectors = inspect_le(h + AT_CAPACITY, 8);
+    uint64_t descriptor_sectors = inspect_le(h + AT_DESCRIPTOR_SIZE, 8);
+    if (version < 1 || version > 3 || sectors > INT64_MAX / INSPECT_SECTOR) {
+        return inspect_unsafe(err);
+    }
+    if (inspect_le(h + AT_DESCRIPTOR, 8) != 1 || descriptor_sectors == 0 ||
+        descriptor_sectors > INSPECT_CAPTURE_MAX / INSPECT_SECTOR) {
+        return inspect_unsafe(err);
+    }
+    if (!inspect_capture_start(i, INSPECT_SECTOR, (size_t)descriptor_sectors * INSPECT_SECTOR)) {
+        return err_set(err, TSR_ENOMEM, "out of memory");
+    }
+    i->want_tail = inspect_le(h + AT_DIRECTORY, 8) == UINT64_MAX;
+    i->virtual_size = (int64_t)(sectors * INSPECT_SECTOR);
+    return 0;
+}
+
+/* --- the descriptor ----------------------------------------------------------------------------
+ */
+
+struct line {
+    const char *text;
+    size_t size;
+};
+
+static struct line trimmed(struct line l)
+{
+    while (l.size > 0 && (l.text[0] == ' ' || l.text[0] == '\t')) {
+        l.text++;
+        l.size--;
+    }
+    while (l.size > 0 && isspace((unsigned char)l.text[l.size - 1])) {
+        l.size--;
+    }
+    return l;
+}
+
+static bool starts(struct line l, const char *word)
+{
+    size_t size = strlen(word);
+    return l.size >= size && strncasecmp(l.text, word, size) == 0;
+}
+
+static bool is_extent(struct line l)
+{
+    return starts(l, "RW ") || starts(l, "RDONLY ") || starts(l, "NOACCESS ");
+}
+
+/* word = value: gives both parts. */
+static bool split(struct line l, struct line *word_out, struct line *value_out)
+{
+    const char *equals = memchr(l.text, '=', l.size);
+    if (equals == NULL) {
+        return false;
+    }
+    size_t at = (size_t)(equals - l.text);
+    *word_out = trimmed((struct line){l.text, at});
+    *value_out = trimmed((struct line){equals + 1, l.size - at - 1});
+    for (size_t n = 0; n < word_out->size; n++) {
+        unsigned char c = (unsigned char)word_out->text[n];
+        if (!isalnum(c) && c != '_' && c != '.' && c != '-') {
+            return false;
+        }
+    }
+    return word_out->size > 0;
+}
+
+static bool is_text(struct line l, const char *text)
+{
+    return l.size == strlen(text) && strncasecmp(l.text, text, l.size) == 0;
+}
+
+static bool type_allowed(struct line value)
+{
+    if (value.size >= 2 && value.text[0] == '"' && value.text[value.size - 1] == '"') {
+        value = (struct line){value.text + 1, value.size - 2};
+    }
+    return is_text(value, "monolithicSparse") || is_text(value, "streamOptimized");
+}
+
+struct descriptor {
+    bool typed;
+    unsigned extents;
+};
+
+static bool line_ok(struct line l, struct descriptor *d)
+{
+    struct line word, value;
+    l = trimmed(l);
+    if (l.size == 0 || l.text[0] == '#' || starts(l, "ddb")) {
+        return true;
+    }
+    if (is_extent(l)) {
+        d->extents++;
+        return memchr(l.text, '/', l.size) == NULL;
+    }
+    if (!split(l, &word, &value)) {
+        return false;
+    }
+    if (is_text(word, "createType")) {
+        d->typed = true;
+        return type_allowed(value);
+    }
+    return !is_text(word,
+                    "parentFileNameHint"); /* a delta: the data of another file is part of it */
+}
+
+int inspect_vmdk_descriptor(const uint8_t *text, size_t size, struct err *err)
+{
+    struct descriptor d = {0};
+    const uint8_t *zero = memchr(text, 0, size);
+    size = zero != NULL ? (size_t)(zero - text) : size;
+    for (size_t n = 0; n < size; n++) {
+        if (text[n] > 0x7e || (text[n] < 0x20 && !isspace(text[n]))) {
+            return inspect_unsafe(err);
+        }
+    }
+    for (size_t at = 0; at < size;) {
+        const uint8_t *end = memchr(text + at, '\n', size - at);
+        size_t length = end != NULL ? (size_t)(end - text) - at : size - at;
+        if (length > LINE_MAX_BYTES ||
+            !line_ok((struct line){(const char *)text + at, length}, &d)) {
+            return inspect_unsafe(err);
+        }
+        at += length + 1;
+    }
+    return d.typed && d.extents > 0 ? 0 : inspect_unsafe(err);
+}
+
+/* --- the footer
+ * ----------------------------------------------------------------------------------- */
+
+/* Marker sector: u64 value, u32 size, u32 type. */
+static bool is_marker(const uint8_t *sector, uint64_t value, uint64_t type)
+{
+    return inspect_le(sector, 8) == value && inspect_le(sector + 8, 4) == 0 &&
+           inspect_le(sector + 12, 4) == type;
+}
+
+int inspect_vmdk_footer(const struct inspect *i, struct err *err)
+{
+    const uint8_t *footer = i->tail + INSPECT_SECTOR;
+    if (i->tail_size != INSPECT_TAIL || !is_marker(i->tail, 1, MARKER_FOOTER) ||
+        !is_marker(footer + INSPECT_SECTOR, 0, MARKER_END)) {
+        return inspect_unsafe(err);
+    }
+    if (memcmp(footer, i->head, HEADER_SAME) != 0 ||
+        inspect_le(footer + AT_DIRECTORY, 8) == UINT64_MAX) {
+        return inspect_unsafe(err);
+    }
+    return 0;
+}

@@ -1,0 +1,77 @@
+#include "image/upload_hosts.h"
+
+static size_t up_count(const struct placement_host *hosts, size_t count)
+{
+    size_t up = 0;
+    for (size_t i = 0; i < count; i++) {
+        up += hosts[i].up && hosts[i].image_role;
+    }
+    return up;
+}
+
+static size_t bounded(int wanted)
+{
+    return wanted < 1 ? 1 : wanted > REPLICA_HOSTS_MAX ? REPLICA_HOSTS_MAX : (size_t)wanted;
+}
+
+int upload_hosts_choose(struct image_ctx *ctx, const char *image_id, int64_t size,
+                        struct upload_hosts *out, struct err *err)
+{
+    struct placement_host hosts[CLUSTER_HOSTS_MAX];
+    size_t count = cluster_load_get(ctx->load, hosts);
+    size_t up = up_count(hosts, count), seals = bounded(ctx->limits->write_replicas);
+    if (up == 0) {
+        return err_set(err, TSR_EUNAVAILABLE, "No host can take image data at present.");
+    }
+    if (ctx->limits->strict_write_replicas && up < seals) {
+        return err_set(err, TSR_EUNAVAILABLE,
+                       "Only %zu of the %zu hosts that must store an image "
+                       "are up.",
+                       up, seals);
+    }
+    out->seals_min = seals < up ? seals : up;
+    out->count = placement_choose(hosts, count, image_id, size, ctx->self,
+                                  bounded(ctx->limits->replicas), out->ids);
+    if (out->count == 0 || (out->count < out->seals_min && ctx->limits->strict_write_replicas)) {
+        return err_set(err, TSR_ENOSPC, "There is not enough space to store the image.");
+    }
+    if (out->count < out->seals_min) {
+        out->seals_min = out->count;
+    }
+    return 0;
+}
+
+static void add(uint64_t *ids, size_t *count, uint64_t id)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (ids[i] == id) {
+            return;
+        }
+    }
+    if (*count < REPLICA_HOSTS_MAX) {
+        ids[(*count)++] = id;
+    }
+}
+
+size_t upload_hosts_placement(struct image_ctx *ctx, const char *image_id,
+                              const struct upload_hosts *chosen,
+                              const struct replica_result *sealed, uint64_t out[REPLICA_HOSTS_MAX])
+{
+    struct placement_host hosts[CLUSTER_HOSTS_MAX];
+    uint64_t have[REPLICA_HOSTS_MAX];
+    size_t have_count = 0;
+    for (size_t i = 0; i < sealed->sealed_count; i++) {
+        add(have, &have_count, sealed->sealed[i]);
+    }
+    for (size_t i = 0; i < chosen->count; i++) {
+        add(have, &have_count, chosen->ids[i]);
+    }
+    size_t count = cluster_load_get(ctx->load, hosts);
+    size_t placed =
+        placement_repair(hosts, count, image_id, (int64_t)sealed->size, have, have_count,
+                         bounded(ctx->limits->replicas), out, REPLICA_HOSTS_MAX);
+    for (size_t i = 0; i < sealed->sealed_count; i++) {
+        add(out, &placed, sealed->sealed[i]); /* a holder is part of the placement, always */
+    }
+    return placed;
+}

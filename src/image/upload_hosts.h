@@ -1,0 +1,22 @@
+/* Which hosts take part in an upload. */
+#ifndef IMAGE_UPLOAD_HOSTS_H
+#define IMAGE_UPLOAD_HOSTS_H
+
+#include "tessera/image.h"
+
+struct upload_hosts {
+    uint64_t ids[REPLICA_HOSTS_MAX];
+    size_t count;
+    size_t seals_min;
+};
+
+/* Choose for an image of @size bytes (-1 unknown). TSR_EUNAVAILABLE: too few hosts are up;
+ * TSR_ENOSPC: they have no room. */
+int upload_hosts_choose(struct image_ctx *ctx, const char *image_id, int64_t size,
+                        struct upload_hosts *out, struct err *err);
+/* Wanted holders of the sealed data; returns the count. */
+size_t upload_hosts_placement(struct image_ctx *ctx, const char *image_id,
+                              const struct upload_hosts *chosen,
+                              const struct replica_result *sealed, uint64_t out[REPLICA_HOSTS_MAX]);
+
+#endif

@@ -374,7 +374,7 @@ static void listings_equal_the_model_in_memory(void **state)
     struct store s;
     store_open(&s);
     fill(&s, 42);
-    check_store(&s, 400);
+    check_store(&s, 200);
     store_close(&s);
 }
 
@@ -384,7 +384,7 @@ static void listings_equal_the_model_in_lmdb(void **state)
     struct store s;
     store_open_lmdb(&s, test_dir());
     fill(&s, 7);
-    check_store(&s, 400);
+    check_store(&s, 200);
     store_close(&s);
 }
 

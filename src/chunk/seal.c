@@ -281,10 +281,31 @@ static int list_ids(struct chunk_req *req, enum index_db db)
     return 0;
 }
 
+/* Those whose file was lost or moved aside are no replicas. */
+static int keep_those_on_disk(struct chunk_req *req)
+{
+    struct chunk_store *store = req->chunks->store;
+    size_t kept = 0;
+    for (size_t i = 0; i < req->missing_count; i++) {
+        int rv = store->ops->has(store, CHUNK_MANIFEST, &req->missing[i]);
+        if (rv == 0) {
+            req->missing[kept++] = req->missing[i];
+        } else if (rv != TSR_ENOENT) {
+            free(req->missing);
+            req->missing = NULL;
+            req->missing_count = 0;
+            return rv;
+        }
+    }
+    req->missing_count = kept;
+    return 0;
+}
+
 static void list_run(struct work *work)
 {
     struct chunk_req *req = req_of(work);
-    req_finish(req, list_ids(req, DB_MANIFEST));
+    int rv = list_ids(req, DB_MANIFEST);
+    req_finish(req, rv == 0 ? keep_those_on_disk(req) : rv);
 }
 
 void chunk_manifest_list(struct chunks *c, struct chunk_req *req)

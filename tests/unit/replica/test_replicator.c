@@ -1,0 +1,484 @@
+/* The replicator: three hosts over one metadata store. Consensus is played here: a command is
+ * applied on a pool and answered on the loop, as the real one does. */
+#include "cluster.h"
+#include "tessera/base/str.h"
+#include "tessera/meta.h"
+
+struct consensus {
+    struct meta *meta;
+    uint64_t index;
+    bool quorum;
+    unsigned submits;
+};
+static struct consensus fake;
+static struct cluster c;
+static struct replicator *replicators[HOSTS + 1];
+static const uint64_t three[3] = {1, 2, 3}, two[2] = {1, 2};
+static const uint64_t image_size = 17 * TEST_CHUNK + 99;
+
+/* --- consensus, played ---------------------------------------------------------------------- */
+
+struct proposal {
+    struct work work;
+    struct consensus_submit *req;
+    struct consensus_read *read;
+    struct fsm_command command;
+    int status;
+};
+
+static void proposal_run(struct work *work)
+{
+    struct proposal *p = container_of(work, struct proposal, work);
+    struct fsm *fsm = meta_fsm(fake.meta);
+    p->status = fake.quorum ? 0 : TSR_ENOQUORUM;
+    if (fake.quorum && p->req != NULL) {
+        struct fsm_entry e = {
+            .index = ++fake.index, .term = 1, .wall_us = 1000, .commands = &p->command, .count = 1};
+        check_ok(fsm->ops->apply(fsm, &e, 1));
+    }
+}
+
+static void proposal_done(struct work *work)
+{
+    struct proposal *p = container_of(work, struct proposal, work);
+    if (p->read != NULL) {
+        p->read->cb(p->read, p->status);
+    } else {
+        p->req->cb(p->req, p->status, p->command.code, p->command.result, p->command.result_size);
+    }
+    free(p->command.result);
+    free(p);
+}
+
+static struct proposal *propose(void)
+{
+    struct proposal *p = calloc(1, sizeof *p);
+    p->work = (struct work){.loop = &c.v.loop, .run = proposal_run, .done = proposal_done};
+    return p;
+}
+
+void consensus_submit(struct consensus *con, struct consensus_submit *req)
+{
+    struct proposal *p = propose();
+    con->submits++;
+    p->req = req;
+    p->command.data = req->data;
+    p->command.size = req->size;
+    memcpy(p->command.id, req->id, COMMAND_ID_SIZE);
+    pool_submit(&c.v.pools[2].base, &p->work);
+}
+
+void consensus_read_index(struct consensus *con, struct consensus_read *req)
+{
+    struct proposal *p = propose();
+    (void)con;
+    p->read = req;
+    pool_submit(&c.v.pools[2].base, &p->work);
+}
+
+/* --- commands ------------------------------------------------------------------------------- */
+
+struct command {
+    struct meta_submit submit;
+    bool done;
+    int status;
+};
+
+static void command_cb(struct meta_submit *req, int status, json_t *result, const struct err *err)
+{
+    struct command *cmd = req->arg;
+    (void)result;
+    cmd->done = true;
+    cmd->status = status;
+    if (status != 0) {
+        print_error("%s\n", err->msg);
+    }
+}
+
+static void command(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void command(const char *fmt, ...)
+{
+    char text[2048];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    for (char *p = text; *p != '\0'; p++) {
+        *p = *p == '\'' ? '"' : *p;
+    }
+    struct command cmd = {.submit = {.loop = &c.v.loop, .cb = command_cb, .arg = &cmd}};
+    cmd.submit.command = json_parse(text, strlen(text));
+    assert_non_null(cmd.submit.command);
+    meta_submit(fake.meta, &cmd.submit);
+    virtual_until(&c.v, &cmd.done);
+    check_ok(cmd.status);
+}
+
+static const char *image_id(unsigned n)
+{
+    static char id[40];
+    snprintf(id, sizeof id, "00000000-0000-4000-8000-%012u", n);
+    return id;
+}
+
+static void saving(unsigned n)
+{
+    command("{'op':'image.create','image':{'id':'%s','owner':'p1','disk_format':'raw',"
+            "'container_format':'bare'}}",
+            image_id(n));
+    command("{'op':'image.saving','id':'%s','session':'s%u','host':1,'kind':'upload'}", image_id(n),
+            n);
+}
+
+static void activate(unsigned n, const struct chunk_id *manifest, const char *replicas,
+                     const char *placement)
+{
+    char hex[65], hash[129], sum[33];
+    hex_encode(manifest->bytes, 32, hex);
+    memset(hash, 'a', 128);
+    hash[128] = '\0';
+    memset(sum, 'b', 32);
+    sum[32] = '\0';
+    command("{'op':'image.activate','id':'%s','session':'s%u','manifest':'%s','size':%llu,"
+            "'virtual_size':%llu,'checksum':'%s','os_hash_algo':'sha512','os_hash_value':'%s',"
+            "'replicas':%s,'placement':%s,'write_replicas':1}",
+            image_id(n), n, hex, (unsigned long long)image_size, (unsigned long long)image_size,
+            sum, hash, replicas, placement);
+}
+
+static const char *replica_state(unsigned n, unsigned host)
+{
+    static char text[16];
+    struct meta_view *view;
+    json_t *image;
+    char key[8];
+    snprintf(key, sizeof key, "%u", host);
+    check_ok(meta_view_open(fake.meta, &view));
+    check_ok(meta_image_get(view, image_id(n), &image));
+    str_copy(text, sizeof text, json_str_or(json_obj(image, "replicas"), key, "none"));
+    json_decref(image);
+    meta_view_close(view);
+    return text;
+}
+
+/* --- the hosts ------------------------------------------------------------------------------ */
+
+static int setup(void **state)
+{
+    struct kv *kv;
+    struct err err;
+    (void)state;
+    cluster_init(&c, 3);
+    check_ok(kv_mem_open(meta_database_count, &kv));
+    memset(&fake, 0, sizeof fake);
+    check_ok(meta_open(kv, &fake.meta, &err));
+    fake.quorum = true;
+    meta_attach(fake.meta, &fake, &c.v.loop);
+    for (unsigned i = 1; i <= HOSTS; i++) {
+        command("{'op':'host.add','name':'host%u','zone':'z','roles':['image','voter'],"
+                "'api_url':'https://h%u:9292','peer_address':'h%u:9293','raft_address':'h%u:9294',"
+                "'version':'1'}",
+                i, i, i, i);
+    }
+    memset(replicators, 0, sizeof replicators);
+    return 0;
+}
+
+static void start(unsigned host)
+{
+    check_ok(replicator_new(&c.ctx[host], fake.meta, &replicators[host]));
+}
+
+static void closed_cb(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+static void stop(unsigned host)
+{
+    bool closed = false;
+    if (replicators[host] != NULL) {
+        replicator_close(replicators[host], closed_cb, &closed);
+        check(!closed);
+        virtual_until(&c.v, &closed);
+        replicators[host] = NULL;
+    }
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (unsigned i = 1; i <= HOSTS; i++) {
+        stop(i);
+    }
+    cluster_settle(&c);
+    meta_detach(fake.meta);
+    cluster_settle(&c);
+    meta_close(fake.meta);
+    cluster_end(&c);
+    return 0;
+}
+
+static bool whole(unsigned host, const struct chunk_id *id, unsigned image)
+{
+    uint64_t good;
+    return env_manifest(&c.envs[host], chunk_manifest_has, id) == 0 &&
+           cluster_read(&c, host, id, image, 0, UINT64_MAX, NULL, 0, false, &good) == 0 &&
+           good == image_size;
+}
+
+static struct replicator_stats stats(unsigned host)
+{
+    struct replicator_stats s;
+    replicator_stats(replicators[host], &s);
+    return s;
+}
+
+/* --- cases ---------------------------------------------------------------------------------- */
+
+static void a_host_that_missed_an_upload_is_filled(void **state)
+{
+    (void)state;
+    for (unsigned i = 1; i <= 3; i++) {
+        start(i);
+    }
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2,3]");
+    virtual_sleep(&c.v, 5000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+    check_int(stats(3).wanted, 1);
+    check_int(stats(3).present, 1);
+    check(stats(3).fetched_bytes > 12 * TEST_CHUNK); /* without the zero chunks */
+    struct chunks_stats s;
+    chunks_stats(c.envs[3].chunks, &s);
+    check_int(s.reserved_count, 0);
+}
+
+static void a_repair_goes_on_while_sources_die_and_ends_when_they_are_back(void **state)
+{
+    (void)state;
+    start(3);
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    sim_peers_down(c.peers, 1, true);
+    sim_peers_down(c.peers, 2, true);
+    activate(1, &id, "[1,2]", "[1,2,3]");
+    virtual_sleep(&c.v, 30000);
+    check_str(replica_state(1, 3), "missing");
+    check(stats(3).failed > 1);
+    sim_peers_down(c.peers, 2, false);
+    virtual_sleep(&c.v, 70000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+}
+
+static void a_recorded_replica_that_is_gone_is_fetched_again(void **state)
+{
+    (void)state;
+    char hex[65], path[128];
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, three, 3);
+    activate(1, &id, "[1,2,3]", "[1,2,3]");
+    check_ok(env_manifest(&c.envs[3], chunk_manifest_drop, &id));
+    env_collect(&c.envs[3]);
+    unsigned submits = fake.submits;
+    start(3);
+    virtual_sleep(&c.v, 5000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+    check_int(fake.submits - submits, 2); /* missing, present */
+    /* a manifest whose file is bad: the same */
+    hex_encode(id.bytes, 32, hex);
+    snprintf(path, sizeof path, "/images/manifests/%.2s/%s", hex, hex);
+    check_ok(fs_unlink(c.envs[3].fs, path));
+    stop(3);
+    start(3);
+    virtual_sleep(&c.v, 5000);
+    check_ok(env_manifest(&c.envs[3], chunk_manifest_has, &id));
+}
+
+static void a_quarantined_chunk_is_put_back(void **state)
+{
+    (void)state;
+    char hex[65], path[128];
+    uint8_t data[TEST_CHUNK], got[TEST_CHUNK];
+    struct waiting w = waiting_for(&c.envs[3], 0);
+    struct chunks_stats s;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, three, 3);
+    activate(1, &id, "[1,2,3]", "[1,2,3]");
+    start(3);
+    virtual_sleep(&c.v, 1000);
+    for (unsigned i = 0; i < TEST_CHUNK; i++) {
+        data[i] = image_byte(1, TEST_CHUNK + i);
+    }
+    digest_of(DIGEST_SHA256, data, sizeof data, w.req.id.bytes);
+    hex_encode(w.req.id.bytes, 32, hex);
+    snprintf(path, sizeof path, "/images/chunks/%.2s/%s", hex, hex);
+    check(sim_fs_flip(c.envs[3].fs, path, 3, 1));
+    w.req.buffer = got;
+    w.req.verify = true;
+    check_code(wait_call(&c.envs[3], chunk_get, &w), TSR_ECORRUPT);
+    virtual_sleep(&c.v, 60000);
+    chunks_stats(c.envs[3].chunks, &s);
+    check_int(s.lost_count, 0);
+    check(whole(3, &id, 1));
+    check_int(s.reserved_count, 0);
+}
+
+static void a_deleted_image_is_dropped_and_collected(void **state)
+{
+    (void)state;
+    struct chunks_stats s;
+    saving(1);
+    saving(2);
+    struct chunk_id one = cluster_store(&c, 1, 1, image_size, three, 3);
+    struct chunk_id two_id = cluster_store(&c, 1, 2, image_size, three, 3);
+    activate(1, &one, "[1,2,3]", "[1,2,3]");
+    activate(2, &two_id, "[1,2,3]", "[1,2,3]");
+    start(2);
+    virtual_sleep(&c.v, 3000);
+    check(whole(2, &one, 1));
+    command("{'op':'image.delete','id':'%s'}", image_id(1));
+    virtual_sleep(&c.v, 3000);
+    check_code(env_manifest(&c.envs[2], chunk_manifest_has, &one), TSR_ENOENT);
+    check(whole(2, &two_id, 2));
+    command("{'op':'image.delete','id':'%s'}", image_id(2));
+    virtual_sleep(&c.v, 3000);
+    chunks_stats(c.envs[2].chunks, &s);
+    check_int(s.chunk_count, 0);
+    check_int(s.manifest_count, 0);
+}
+
+static void a_sealed_upload_that_is_not_active_yet_is_kept(void **state)
+{
+    (void)state;
+    struct upload u;
+    start(1);
+    start(2);
+    saving(1);
+    upload_open(&u, &c, 1, 7, 1, image_size, two, 2, 2);
+    while (upload_step(&u, 1)) {
+    }
+    check_ok(upload_finish(&u));
+    stop(2);
+    start(2); /* a full check right now */
+    virtual_sleep(&c.v, 20 * 60 * 1000);
+    check(whole(2, &u.result.manifest, 1));
+    activate(1, &u.result.manifest, "[1,2]", "[1,2]");
+    uint8_t session[SESSION_ID_SIZE];
+    memset(session, 7, sizeof session);
+    replica_session_end(&c.ctx[1], session, two, 2);
+    virtual_sleep(&c.v, 20 * 60 * 1000);
+    check(whole(1, &u.result.manifest, 1));
+    check(whole(2, &u.result.manifest, 1));
+}
+
+static void a_moved_replica_is_dropped_only_after_its_successor_is_present(void **state)
+{
+    (void)state;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2]");
+    start(2);
+    command("{'op':'image.place','id':'%s','placement':[1,3]}", image_id(1));
+    virtual_sleep(&c.v, 30000);
+    check(whole(2, &id, 1)); /* 3 has it not yet */
+    start(3);
+    virtual_sleep(&c.v, 30000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+    check_code(env_manifest(&c.envs[2], chunk_manifest_has, &id), TSR_ENOENT);
+    check(strcmp(replica_state(1, 2), "present") != 0);
+}
+
+static void nothing_is_dropped_without_a_quorum(void **state)
+{
+    (void)state;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2]");
+    command("{'op':'image.delete','id':'%s'}", image_id(1));
+    fake.quorum = false;
+    start(2);
+    virtual_sleep(&c.v, 20 * 60 * 1000);
+    check(whole(2, &id, 1));
+    fake.quorum = true;
+    virtual_sleep(&c.v, 20 * 60 * 1000);
+    check_code(env_manifest(&c.envs[2], chunk_manifest_has, &id), TSR_ENOENT);
+}
+
+static void the_rate_is_kept(void **state)
+{
+    (void)state;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2,3]");
+    start(3);
+    replicator_set_rate(replicators[3], 2 * TEST_CHUNK); /* shared by two repairs */
+    virtual_sleep(&c.v, 5000);
+    check(stats(3).fetched_bytes <= 6 * TEST_CHUNK);
+    virtual_sleep(&c.v, 20000);
+    check(whole(3, &id, 1));
+}
+
+static void closing_at_any_moment_ends(void **state)
+{
+    (void)state;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2,3]");
+    sim_peers_delay(c.peers, 0, 2);
+    for (unsigned round = 0; round < 120; round++) {
+        start(3);
+        for (unsigned n = 0; n < round * 3; n++) {
+            virtual_step(&c.v, UINT64_MAX);
+        }
+        stop(3);
+        cluster_settle(&c);
+        check_int(bufpool_in_use(c.ctx[3].repair_buffers), 0);
+        struct chunks_stats s;
+        chunks_stats(c.envs[3].chunks, &s);
+        check_int(s.reserved_count, 0);
+        if (round % 10 == 9 && env_manifest(&c.envs[3], chunk_manifest_drop, &id) == 0) {
+            env_collect(&c.envs[3]);
+        }
+    }
+}
+
+static void many_images_are_filled_a_few_at_a_time(void **state)
+{
+    (void)state;
+    enum { IMAGES = 30 };
+    struct chunk_id ids[IMAGES];
+    size_t most = 0;
+    for (unsigned i = 0; i < IMAGES; i++) {
+        saving(i + 1);
+        ids[i] = cluster_store(&c, 1, i + 1, image_size, two, 2);
+        activate(i + 1, &ids[i], "[1,2]", "[1,2,3]");
+    }
+    start(3);
+    for (unsigned n = 0; n < 200000 && stats(3).present < IMAGES; n++) {
+        virtual_step(&c.v, UINT64_MAX);
+        size_t in_use = bufpool_in_use(c.ctx[3].repair_buffers);
+        most = in_use > most ? in_use : most;
+        check(stats(3).fetching <= 2);
+    }
+    check(most <= 8 && most > 0);
+    for (unsigned i = 0; i < IMAGES; i++) {
+        check(whole(3, &ids[i], i + 1));
+    }
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
+          CASE(a_repair_goes_on_while_sources_die_and_ends_when_they_are_back),
+          CASE(a_recorded_replica_that_is_gone_is_fetched_again),
+          CASE(a_quarantined_chunk_is_put_back), CASE(a_deleted_image_is_dropped_and_collected),
+          CASE(a_sealed_upload_that_is_not_active_yet_is_kept),
+          CASE(a_moved_replica_is_dropped_only_after_its_successor_is_present),
+          CASE(nothing_is_dropped_without_a_quorum), CASE(the_rate_is_kept),
+          CASE(closing_at_any_moment_ends), CASE(many_images_are_filled_a_few_at_a_time))

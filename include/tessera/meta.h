@@ -201,7 +201,7 @@ int meta_setting_get(struct meta_view *v, const char *name, json_t **out);
  * where they carry "name". Kinds: domain project user role assignment appcred token_key revocation
  * secret join_token. */
 int meta_dir_get(struct meta_view *v, const char *kind, const char *id, json_t **out);
-/* By name within a domain ("" where the kind has none). */
+/* By name within a domain ("" where the kind has none; for "appcred" the user's id). */
 int meta_dir_find(struct meta_view *v, const char *kind, const char *domain, const char *name,
                   json_t **out);
 /* All of a kind in order of id whose id starts with @prefix ("" = all); after/limit as in walk. */

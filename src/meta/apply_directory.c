@@ -11,7 +11,7 @@ static bool name_key(struct key *key, const char *kind, const json_t *value)
     if (name == NULL) {
         return false;
     }
-    key_of_dir_name(key, kind, dir_domain(value), name);
+    key_of_dir_name(key, kind, dir_domain(kind, value), name);
     return true;
 }
 

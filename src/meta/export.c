@@ -387,7 +387,7 @@ static int import_derive(struct import *im, const struct record *record)
         rc = TSR_ECORRUPT;
     } else if (name != NULL) {
         uint8_t out[DIR_ID_MAX + 4];
-        key_of_dir_name(&key, kind, dir_domain(value), name);
+        key_of_dir_name(&key, kind, dir_domain(kind, value), name);
         record_encode(key_val(&key), id, strlen(id), out);
         rc = kv_put(im->kv, im->txn, DB_DIR_NAME, key_val(&key), kv_val_of(out, strlen(id) + 4));
     }

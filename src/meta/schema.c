@@ -171,8 +171,11 @@ void key_of_result_order(struct key *k, uint64_t index, const uint8_t id[COMMAND
     key_bytes(k, id, COMMAND_ID_SIZE);
 }
 
-const char *dir_domain(const json_t *value)
+const char *dir_domain(const char *kind, const json_t *value)
 {
+    if (strcmp(kind, "appcred") == 0) {
+        return json_str_or(value, "user_id", "");
+    }
     const char *domain = json_str(value, "domain_id");
     return domain != NULL ? domain : json_str_or(value, "domain", "");
 }

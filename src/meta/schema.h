@@ -80,8 +80,9 @@ void key_of_dir_name(struct key *k, const char *kind, const char *domain, const 
 void key_of_manifest(struct key *k, const char *manifest, const char *image_id);
 void key_of_result_order(struct key *k, uint64_t index, const uint8_t id[COMMAND_ID_SIZE]);
 
-/* What the directory calls an entry: "" where it has none. */
-const char *dir_domain(const json_t *value);
+/* Where an entry's name is unique: its domain, for an application credential its user; "" where it
+ * has none. */
+const char *dir_domain(const char *kind, const json_t *value);
 bool dir_kind_ok(const char *kind);
 enum { DIR_ID_MAX = 400, SETTING_NAME_MAX = 128 };
 

@@ -93,10 +93,11 @@ static void what_hangs_on_a_user_or_project_goes_with_it(void **state)
                      "'value':{'user':'v','project':'q'}}"));
     check_ok(run(&s, "{'op':'dir.put','kind':'appcred','id':'c',"
                      "'value':{'user_id':'u','name':'cred'}}"));
+    check_str(named(&s, "appcred", "u", "cred"), "c"); /* names are the user's own */
     check_ok(run(&s, "{'op':'dir.delete','kind':'user','id':'u'}"));
     check(!has(&s, "assignment", "u:p"));
     check(!has(&s, "appcred", "c"));
-    check_str(named(&s, "appcred", "", "cred"), "");
+    check_str(named(&s, "appcred", "u", "cred"), "");
     check(has(&s, "assignment", "v:p"));
     check_ok(run(&s, "{'op':'dir.delete','kind':'project','id':'p'}"));
     check(!has(&s, "assignment", "v:p"));

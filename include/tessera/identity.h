@@ -100,7 +100,8 @@ struct identity_hash {
 void identity_hash_start(struct identity *id, struct identity_hash *req);
 
 /* Duties of the leader, called once a minute on a loop: rotate token keys daily, drop old keys,
- * expired revocations, join tokens. */
+ * expired revocations, join tokens. What it submits ends with meta_detach at the latest: free the
+ * identity after that, when the loop has run once more. */
 void identity_duties(struct identity *id, struct loop *loop);
 
 /* --- the directory's fixed parts, for the identity face --------------------------------------------------- */

@@ -100,34 +100,38 @@ static void swept(struct meta_submit *req, int status, json_t *result, const str
     free(s);
 }
 
-void identity_duties(struct identity *id, struct loop *loop)
+json_t *duties_commands(struct identity *id, struct loop *loop)
 {
     struct meta_view *view = NULL;
-    struct sweep *s = calloc(1, sizeof(*s));
     json_t *commands = json_array();
-    if (s == NULL || commands == NULL || atomic_exchange(&id->duties_busy, true)) {
-        goto out;
+    int64_t now = loop_wall_us(loop);
+    if (commands == NULL || meta_view_open(id->meta, &view) != 0) {
+        return commands;
     }
-    if (meta_view_open(id->meta, &view) == 0) {
-        int64_t now = loop_wall_us(loop);
-        sweep_keys(id, view, loop, commands);
-        sweep_expired(view, "revocation", now - GRACE_S * second_us, commands);
-        sweep_expired(view, "join_token", now, commands);
-        meta_view_close(view);
+    sweep_keys(id, view, loop, commands);
+    sweep_expired(view, "revocation", now - GRACE_S * second_us, commands);
+    sweep_expired(view, "join_token", now, commands);
+    meta_view_close(view);
+    return commands;
+}
+
+void identity_duties(struct identity *id, struct loop *loop)
+{
+    if (atomic_exchange(&id->duties_busy, true)) {
+        return; /* the last batch is still under way */
     }
-    if (json_array_size(commands) == 0) {
+    struct sweep *s = calloc(1, sizeof(*s));
+    json_t *commands = duties_commands(id, loop);
+    if (s == NULL || json_array_size(commands) == 0) {
+        json_decref(commands);
+        free(s);
         atomic_store(&id->duties_busy, false);
-        goto out;
+        return;
     }
     s->identity = id;
     s->req.loop = loop;
-    s->req.command = json_pack("{s:s,s:O}", "op", "batch", "commands", commands);
+    s->req.command = json_pack("{s:s,s:o}", "op", "batch", "commands", commands);
     s->req.cb = swept;
     s->req.arg = s;
-    json_decref(commands);
     meta_submit(id->meta, &s->req);
-    return;
-out:
-    json_decref(commands);
-    free(s);
 }

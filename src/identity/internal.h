@@ -69,6 +69,10 @@ bool password_verify(const char *password, const char *text);
 /* Store results as a login sees them: 0, TSR_EUNAUTHORIZED (absent), TSR_EUNAVAILABLE. */
 int auth_code(int rv);
 
+/* --- duties.c: what the leader would submit now; an array, empty most of the time
+ * ------------------------ */
+json_t *duties_commands(struct identity *id, struct loop *loop);
+
 /* --- directory.c, for login and check
  * ------------------------------------------------------------------ */
 

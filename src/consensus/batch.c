@@ -94,8 +94,11 @@ int batch_decode(const void *data, size_t size, int64_t *wall_us_out,
     struct reader r = reader_of(data, size);
     *commands_out = NULL;
     int rc = batch_head(&r, wall_us_out, count_out);
-    if (rc || *count_out == 0) {
+    if (rc) {
         return rc;
+    }
+    if (*count_out == 0) {
+        return batch_walk(&r, 0, NULL);
     }
     struct fsm_command *commands = calloc(*count_out, sizeof *commands);
     if (!commands) {

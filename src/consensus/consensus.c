@@ -183,6 +183,7 @@ void host_pump(struct consensus *c)
     } while (c->pump_again);
     c->pumping = false;
     if (!c->fatal && !c->closing) {
+        core_tell_commit(c->core);
         host_timer(c);
     }
 }

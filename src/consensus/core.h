@@ -105,6 +105,9 @@ int core_catch_up_status(const struct core *core, uint64_t id);
 int core_transfer(struct core *core, uint64_t now_ms, uint64_t id);
 bool core_transferring(const struct core *core);
 
+/* Let followers know at once what was committed. Last, after everything else. */
+void core_tell_commit(struct core *core);
+
 /* --- queries -------------------------------------------------------------------------------------
  */
 

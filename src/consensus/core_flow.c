@@ -140,6 +140,10 @@ static void flow_send(struct core *core, uint64_t to, uint64_t prev, unsigned co
     }
     m.append.count = count;
     m.append.entries = entries;
+    struct flow *flow = flow_find(core, to);
+    if (flow) {
+        flow->told = core->commit < prev + count ? core->commit : prev + count;
+    }
     core_emit(core, to, &m, payloads);
 }
 
@@ -208,8 +212,17 @@ void flow_append(struct core *core, const struct raft_message *rm)
     }
     bool waiting = flow->next <= flow->end;
     if (n == 0) {
-        /* A heartbeat must not stand on entries that have not left. */
-        flow_send(core, flow->id, waiting && prev >= flow->next ? flow->next - 1 : prev, 0);
+        /* A heartbeat must not stand on entries that have not left; but when the log was cut below
+         * them, the follower waits for a snapshot and libraft knows better. */
+        if (waiting && prev >= flow->next) {
+            if (flow->next == 1 || core_term_of(core, flow->next - 1)) {
+                prev = flow->next - 1;
+            } else {
+                flow->next = prev + 1;
+                flow->end = prev;
+            }
+        }
+        flow_send(core, flow->id, prev, 0);
         return;
     }
     if (!(waiting && prev == flow->end)) {
@@ -230,6 +243,23 @@ void flow_flush(struct core *core, uint64_t id)
         struct flow *flow = &core->flows[i];
         if ((id == 0 || flow->id == id) && flow->next <= flow->end) {
             flow_push(core, flow);
+        }
+    }
+}
+
+/* libraft lets followers learn of a commit with the next append only, up to a heartbeat later; a
+ * host that forwarded a command, or reads, waits for it. */
+void core_tell_commit(struct core *core)
+{
+    if (core->raft.state != RAFT_LEADER || core->vote_wanted || core->failed) {
+        return;
+    }
+    for (unsigned i = 0; i < core->flow_count; i++) {
+        struct flow *flow = &core->flows[i];
+        uint64_t match = core_match(core, flow->id);
+        uint64_t useful = core->commit < match ? core->commit : match;
+        if (useful > flow->told && core_term_of(core, match)) {
+            flow_send(core, flow->id, match, 0);
         }
     }
 }

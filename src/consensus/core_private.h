@@ -18,6 +18,7 @@ struct conf_entry {
 struct flow {
     uint64_t id;
     uint64_t next, end;
+    uint64_t told; /* it knows that all up to here is committed, unless a message was lost */
 };
 
 struct core_event;

@@ -13,7 +13,11 @@
 #include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
 
-enum { STREAM_AGAIN_MS = 1000, STREAM_GIVE_UP_MS = 30000 };
+enum {
+    STREAM_AGAIN_MS = 1000,
+    STREAM_GIVE_UP_MS = 30000,
+    STREAM_QUEUED_MAX = 256 * 1024, /* heartbeats go over the same connection */
+};
 
 static struct stream *stream_find(struct consensus *c, uint64_t to)
 {
@@ -233,7 +237,8 @@ static void stream_pump(struct consensus *c, struct stream *s)
 {
     uint64_t total = c->exports.head.stream_bytes;
     if (!s->open || s->job.busy || !s->answered || s->next >= total ||
-        s->next - s->acked >= STREAM_WINDOW) {
+        s->next - s->acked >= STREAM_WINDOW ||
+        c->options.net->ops->queued(c->options.net, s->to) > STREAM_QUEUED_MAX) {
         return;
     }
     if (!s->piece && !(s->piece = malloc(SNAP_PIECE_MAX))) {

@@ -55,6 +55,7 @@ struct sim {
     struct list loops, pools;
     struct sim_pause pauses[64];
     unsigned pause_count;
+    unsigned running_group;
 };
 
 /* --- randomness: splitmix64
@@ -377,6 +378,11 @@ uint64_t sim_now_ms(const struct sim *sim)
     return sim->now_ns / 1000000;
 }
 
+unsigned sim_running_group(const struct sim *sim)
+{
+    return sim->running_group;
+}
+
 static void crash_loop(struct sim_loop *l)
 {
     struct timer *timer;
@@ -494,6 +500,7 @@ static bool step_until(struct sim *sim, uint64_t limit_ns)
         }
         sim->now_ns = at > sim->now_ns ? at : sim->now_ns;
         timer_heap_remove(&loop->timers, timer);
+        sim->running_group = loop->group;
         timer->cb(timer);
         return true;
     }
@@ -508,6 +515,7 @@ static bool step_until(struct sim *sim, uint64_t limit_ns)
         heap_push(sim, ev);
         return true;
     }
+    sim->running_group = ev->group;
     event_run(ev);
     return true;
 }

@@ -22,6 +22,8 @@ void sim_free(struct sim *sim);
 
 uint64_t sim_now_ms(const struct sim *sim);
 uint64_t sim_now_ns(const struct sim *sim);
+/* The host whose event runs, or ran last; for log lines. */
+unsigned sim_running_group(const struct sim *sim);
 /* The world's own randomness (network, faults, schedules). */
 uint64_t sim_random(struct sim *sim);
 /* 0 .. limit - 1; limit > 0. */

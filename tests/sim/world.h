@@ -1,0 +1,280 @@
+/* The simulator: whole hosts (everything under the HTTP edge) in one thread, on one virtual clock,
+ * from one seed. docs/simulation.md says how to read a run.
+ *
+ * world.c   the run: time, the ring of events, the end of a failed run
+ * net.c     consensus messages between hosts
+ * host.c    one host: built as the daemon builds it, crashed, started again, joined anew
+ * content.c what clients upload
+ * client.c  clients: operations, retries, what they saw
+ * history.c what they saw must have an order (linearizability per image)
+ * fault.c   what goes wrong, and never more at once than was promised
+ * check.c   invariants while it runs and after healing
+ * main.c    the command line
+ *
+ * A crashed host's memory is left behind: nothing of it runs any more, and a run is one process. */
+#ifndef TESSERA_TESTS_SIM_WORLD_H
+#define TESSERA_TESTS_SIM_WORLD_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sim_fs.h"
+#include "sim_loop.h"
+#include "sim_peer.h"
+#include "tessera/base/assert.h"
+#include "tessera/image.h"
+
+enum {
+    SIM_HOSTS_MAX = 5,
+    SIM_CHUNK_BYTES = 4096,
+    SIM_INDEX_MAX = 60000,
+    SIM_TERM_MAX = 4000,
+    SIM_IMAGES_MAX = 400,
+    SIM_CONTENTS_MAX = 2000,
+    SIM_CLIENTS_MAX = 12,
+    SIM_TAGS = 6,
+    SIM_PROJECTS = 4,
+};
+
+struct world;
+
+/* --- what goes wrong (X: name, weight) --------------------------------------------------------- */
+#define SIM_FAULTS(X)                                                    \
+    X(kill, 12)            /* the process ends; the disk stays */        \
+    X(power_drop, 6)       /* nothing unsynced survives */               \
+    X(power_keep, 3)       /* everything unsynced survives */            \
+    X(power_random, 8)     /* some of it does, torn */                   \
+    X(power_all, 3)        /* every host at once */                      \
+    X(pause, 8)            /* SIGSTOP and later SIGCONT */               \
+    X(isolate, 8)          /* one host from all others */                \
+    X(split, 4)            /* two halves */                              \
+    X(one_way, 6)          /* a hears b, b does not hear a */            \
+    X(loss, 5)             /* messages and connections are lost */       \
+    X(slow_links, 4)       /* every message takes long */                \
+    X(slow_disk, 5)        /* syncs of the log take long */              \
+    X(log_error, 4)        /* a call on the log's files fails */         \
+    X(blob_error, 5)       /* a call on the blobs' files fails */        \
+    X(blob_full, 4)        /* no space for blobs */                      \
+    X(store_error, 3)      /* a call of the metadata store fails */      \
+    X(index_error, 3)      /* a call of the chunk index fails */         \
+    X(clock, 4)            /* the wall clock jumps */                    \
+    X(wipe, 4)             /* the disks are new; the host joins again */ \
+    X(log_rot, 4)          /* bits of the log or the vote flip */        \
+    X(blob_rot, 4)         /* bits of a chunk flip */                    \
+    X(transfer, 5)         /* leadership is handed over */               \
+    X(endpoint_move, 5)    /* the admin endpoint is moved by hand */
+
+enum sim_fault {
+#define X(name, weight) FAULT_##name,
+    SIM_FAULTS(X)
+#undef X
+        FAULT_COUNT
+};
+extern const char *const sim_fault_names[FAULT_COUNT];
+
+/* --- hosts ------------------------------------------------------------------------------------- */
+
+struct sim_host {
+    struct world *w;
+    unsigned n; /* 1 .. ; host id and group */
+    uint64_t raft_id;
+    char name[16];
+    struct loop *control, *worker;
+    struct pool *log_pool, *apply_pool, *index_pool, *disk_pool, *cpu_pool;
+    struct fs *raft_fs, *blob_fs;
+    struct kv *meta_kv, *index_kv;
+    bool formed; /* it has an id and may be started */
+    bool up;     /* the process runs */
+    bool fatal;  /* it said that it can not go on */
+    bool failing; /* a disk call was ordered to fail: refusing to start may be right */
+    bool rotten; /* its log was damaged: it may refuse to start */
+    bool rejoining, wants_join;
+    unsigned life;
+    uint64_t paused_until_ms;
+    uint64_t led_term;
+
+    /* the process */
+    struct consensus_net net;
+    struct meta *meta;
+    struct chunks *chunks;
+    struct consensus *consensus;
+    struct cluster *cluster;
+    struct cluster_load *load;
+    struct replicator *replicator;
+    struct peer_service service;
+    struct replica_ctx replica;
+    struct image_ctx image;
+    struct buf_budget budget[3];
+};
+
+/* --- clients ----------------------------------------------------------------------------------- */
+
+#define SIM_OPS(X) \
+    X(create)      \
+    X(patch)       \
+    X(put)         \
+    X(tag_add)     \
+    X(tag_remove)  \
+    X(member_add)  \
+    X(member_remove) \
+    X(delete)      \
+    X(upload)      \
+    X(abandon)     \
+    X(download)    \
+    X(show)        \
+    X(list)
+enum sim_op {
+#define X(name) OP_##name,
+    SIM_OPS(X)
+#undef X
+        OP_COUNT
+};
+extern const char *const sim_op_names[OP_COUNT];
+
+/* What one operation on one image saw or did; the input of history.c. */
+struct sim_event {
+    uint64_t invoked, returned; /* order numbers; UINT64_MAX: never answered, may happen any time */
+    enum sim_op op;
+    int outcome;       /* OUTCOME_ */
+    uint32_t value;    /* name, register, tag bit, member bit, content */
+    /* show */
+    bool live;
+    uint32_t name, reg, tags, members, content;
+    unsigned fields; /* which of them were seen: SEEN_ */
+};
+enum { OUTCOME_OK, OUTCOME_ABSENT, OUTCOME_EXISTS, OUTCOME_MAYBE, OUTCOME_MISSING };
+enum { SEEN_NAME = 1, SEEN_REG = 2, SEEN_TAGS = 4, SEEN_MEMBERS = 8, SEEN_CONTENT = 16 };
+
+struct sim_image {
+    char id[UUID_TEXT + 1];
+    struct sim_event *events;
+    unsigned count, capacity, open; /* open: never answered */
+    bool retired;                   /* clients leave it alone from now on */
+};
+
+struct client;
+
+/* --- the world --------------------------------------------------------------------------------- */
+
+enum { RING_LINES = 200, RING_LINE = 200 };
+
+struct world {
+    struct sim *sim;
+    struct sim_peers *peers;
+    uint64_t seed;
+    bool trace;
+    uint64_t steps, order;
+    uint64_t hash; /* of everything that happened */
+    char ring[RING_LINES][RING_LINE];
+    unsigned ring_at;
+
+    unsigned host_count;
+    struct sim_host hosts[SIM_HOSTS_MAX + 1]; /* from 1 */
+    struct image_limits limits;
+    uint64_t snapshot_entries, snapshot_trailing;
+
+    /* network */
+    bool cut[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    unsigned connection[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    uint64_t arrives_us[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    unsigned loss_per_mille;
+    uint64_t delay_min_us, delay_max_us;
+
+    /* clients */
+    struct client *clients[SIM_CLIENTS_MAX];
+    unsigned client_count, busy;
+    bool closing; /* no new operations */
+    struct sim_image images[SIM_IMAGES_MAX];
+    unsigned image_count;
+    uint64_t ops_done, ops_ok[OP_COUNT], ops_all[OP_COUNT];
+    uint64_t next_value;
+
+    /* checkers */
+    uint8_t (*digests)[FSM_DIGEST_SIZE];
+    bool *digest_known;
+    uint64_t leader_of[SIM_TERM_MAX];
+    uint64_t last_check_ms;
+    unsigned holder;
+    uint64_t holder_changes, leaders;
+
+    /* faults */
+    uint64_t faults[FAULT_COUNT];
+    unsigned damaged; /* the host whose disk was hurt and is not whole again; 0 = none */
+    bool calm;        /* no new faults */
+};
+
+/* world.c */
+struct world *world_new(uint64_t seed, bool trace);
+/* Form the cluster, run clients and faults, heal, check. Exits the process on a violation. */
+void world_run(struct world *w, uint64_t chaos_ms);
+void world_step(struct world *w);
+/* Run until @cond or @ms passed; whether it came. */
+bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t ms);
+void world_for(struct world *w, uint64_t ms);
+/* One thing that happened: into the ring, the hash, and with --trace onto the screen. */
+void world_note(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void world_mix(struct world *w, const void *data, size_t size); /* into the hash only */
+void world_fail(struct world *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+void world_totals(struct world *w);
+uint64_t world_ms(const struct world *w);
+uint64_t world_below(struct world *w, uint64_t limit);
+
+/* net.c */
+extern const struct consensus_net_ops sim_net_ops;
+void net_cut(struct world *w, unsigned from, unsigned to, bool cut); /* one way; calls too */
+void net_break(struct world *w, unsigned from, unsigned to);         /* the connection */
+void net_heal(struct world *w);
+void net_speed(struct world *w, uint64_t min_us, uint64_t max_us);
+void net_loss(struct world *w, unsigned per_mille);
+
+/* host.c */
+void host_make(struct world *w, unsigned n);
+void host_bootstrap(struct sim_host *h);
+void host_start(struct sim_host *h);
+void host_crash(struct sim_host *h, enum sim_fs_crash_mode mode);
+void host_restart_after(struct sim_host *h, uint64_t ms);
+void host_pause(struct sim_host *h, uint64_t ms);
+bool host_runs(const struct sim_host *h); /* up and not paused */
+/* The host lost its log (and with @blobs everything): crash it, ask the others for a new
+ * incarnation until they give one, start it. */
+void host_join_anew(struct sim_host *h, bool blobs);
+struct sim_host *host_leader(struct world *w); /* NULL: none that has applied its own entry */
+struct sim_host *host_any(struct world *w);    /* one that runs; NULL: none */
+struct sim_host *host_ahead(struct world *w);  /* that has applied most */
+
+/* content.c */
+uint32_t content_new(struct world *w); /* returns its number, 1 .. */
+size_t content_size(uint32_t content);
+const uint8_t *content_data(uint32_t content);
+const char *content_md5(uint32_t content);
+uint32_t content_of_md5(const char *md5); /* 0: none; UINT32_MAX: unknown */
+
+/* client.c */
+void clients_start(struct world *w, unsigned count);
+void clients_host_crashed(struct world *w, struct sim_host *h);
+const struct caller *sim_caller(void);
+
+/* history.c */
+void history_add(struct world *w, unsigned image, const struct sim_event *event);
+void history_check(struct world *w); /* all images; fails the run */
+
+/* fault.c */
+void faults_start(struct world *w);
+void faults_heal(struct world *w);
+
+/* check.c */
+void check_step(struct world *w);
+void check_applied(struct sim_host *h, uint64_t index);
+void check_leader(struct sim_host *h, uint64_t term);
+bool check_formed(struct world *w);
+bool check_all_applied(struct world *w);
+void check_end(struct world *w);
+/* Every image that clients may rely on is whole on some host other than @not. */
+bool check_images_elsewhere(struct world *w, unsigned not);
+bool check_settled(struct world *w); /* replicas and members are as the records say */
+void check_settled_why(struct world *w, char *out, size_t size);
+
+#endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "identity/token.h"
+#include "tessera/base/digest.h"
 #include "tessera/base/id.h"
 #include "tessera/base/str.h"
 
@@ -18,6 +19,7 @@ int identity_new(const struct identity_options *options, struct identity **out)
     id->token_life_us = options->token_life_us;
     pthread_mutex_init(&id->key_lock, NULL);
     pthread_mutex_init(&id->failure_lock, NULL);
+    pthread_mutex_init(&id->checked_lock, NULL);
     *out = id;
     return 0;
 }
@@ -29,6 +31,7 @@ void identity_free(struct identity *id)
     }
     pthread_mutex_destroy(&id->key_lock);
     pthread_mutex_destroy(&id->failure_lock);
+    pthread_mutex_destroy(&id->checked_lock);
     explicit_bzero(id, sizeof(*id));
     free(id);
 }
@@ -68,13 +71,12 @@ static void fill_token(const struct token *t, struct caller *out)
     out->expires_us = t->expires_us;
 }
 
-int identity_check(struct identity *id, struct meta_view *view, const char *token, int64_t now_us,
-                   struct caller *out)
+static int check_fully(struct identity *id, struct meta_view *view, const char *token,
+                       int64_t now_us, struct caller *out)
 {
     struct key_query query = {id, view, now_us};
     struct token t;
     int64_t valid_from = 0;
-    memset(out, 0, sizeof(*out));
     int rv = token_decode(token, key_of, &query, &t);
     if (rv != 0) {
         return rv;
@@ -93,7 +95,27 @@ int identity_check(struct identity *id, struct meta_view *view, const char *toke
     if (rv == 0 && out->appcred_id[0] != '\0') {
         rv = appcred_apply(view, now_us, out);
     }
-    if (rv != 0) {
+    return rv;
+}
+
+int identity_check(struct identity *id, struct meta_view *view, const char *token, int64_t now_us,
+                   struct caller *out)
+{
+    uint8_t digest[32];
+    size_t size = strnlen(token, TOKEN_TEXT_LONGEST + 1);
+    uint64_t index = meta_view_index(view);
+    memset(out, 0, sizeof(*out));
+    if (size > TOKEN_TEXT_LONGEST) {
+        return TSR_EUNAUTHORIZED;
+    }
+    digest_of(DIGEST_SHA256, token, size, digest);
+    if (checked_get(id, digest, index, now_us, out)) {
+        return 0;
+    }
+    int rv = check_fully(id, view, token, now_us, out);
+    if (rv == 0) {
+        checked_put(id, digest, index, out);
+    } else {
         memset(out, 0, sizeof(*out)); /* nothing of a refused token is to be used by mistake */
     }
     return rv;

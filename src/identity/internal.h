@@ -7,7 +7,7 @@
 
 #include "tessera/identity.h"
 
-enum { TOKEN_KEY_SIZE = 32, KEY_CACHE_SIZE = 16, FAILURE_SLOTS = 1024 };
+enum { TOKEN_KEY_SIZE = 32, KEY_CACHE_SIZE = 16, FAILURE_SLOTS = 1024, CHECKED_SLOTS = 256 };
 enum { PASSWORD_BYTES_MAX = 4096, AUTH_QUEUE_MAX = 64, FAILURES_MAX = 10 };
 
 struct cached_key {
@@ -23,17 +23,25 @@ struct failure_slot {
     unsigned count;
 };
 
+struct checked_slot {
+    uint8_t digest[32]; /* SHA-256 of the token's text */
+    uint64_t index;     /* of the store; 0 = free */
+    struct caller caller;
+};
+
 struct identity {
     struct meta *meta;
     struct pool *auth_pool;
     uint8_t cluster_key[32];
     int64_t token_life_us;
-    /* Opened token keys and counts of failed logins, used by all workers. Locks, not an atomic
-     * pointer: what is replaced holds secrets and must be wiped and freed at once, which readers
-     * without a lock forbid. They are held for some memory accesses only, never over I/O. */
-    pthread_mutex_t key_lock, failure_lock;
+    /* Opened token keys, counts of failed logins and checked tokens, used by all workers. Locks,
+     * not an atomic pointer: what is replaced holds secrets and must be wiped and freed at once,
+     * which readers without a lock forbid. They are held for some memory accesses only, never over
+     * I/O. */
+    pthread_mutex_t key_lock, failure_lock, checked_lock;
     struct cached_key keys[KEY_CACHE_SIZE];
     struct failure_slot failures[FAILURE_SLOTS];
+    struct checked_slot checked[CHECKED_SLOTS];
     atomic_bool duties_busy;
 };
 
@@ -49,6 +57,14 @@ int key_find(struct identity *id, struct meta_view *view, uint32_t key_id, int64
 /* The key to sign with now. TSR_EUNAVAILABLE: there is none. */
 int key_signing(struct identity *id, struct meta_view *view, int64_t now_us, uint32_t *key_id_out,
                 uint8_t out[TOKEN_KEY_SIZE]);
+
+/* --- checked.c: what identity_check found at a state (applied index) of the store
+ * --------------------- */
+
+bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t index, int64_t now_us,
+                 struct caller *out);
+void checked_put(struct identity *id, const uint8_t digest[32], uint64_t index,
+                 const struct caller *caller);
 
 /* --- failures.c: too many failed logins of one user
  * -------------------------------------------------- */

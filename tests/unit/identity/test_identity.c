@@ -257,6 +257,31 @@ static void an_application_credential_limits_roles_and_dies_with_its_record(void
     check_code(check_token(&w, text, &c), TSR_EUNAUTHORIZED);
 }
 
+/* What was remembered of one state of the store is not believed of the next. */
+static void a_token_checked_before_is_checked_anew_after_any_change(void **state)
+{
+    (void)state;
+    char text[512], other[512];
+    struct caller first, again;
+    add_user(ROLE_MEMBER);
+    user_token(text);
+    admin_token(other);
+    struct meta_view *old = open_view(&w);
+    check_ok(check_token(&w, text, &first));
+    check_ok(check_token(&w, text, &again));
+    check_mem(&first, &again, sizeof(first));
+    check_ok(check_token(&w, other, &again));
+    check_str(again.user_id, w.admin);
+    set_field(&w, "user", "u1", "name", json_string("alina"));
+    check_ok(check_token(&w, text, &again));
+    check_str(again.user_name, "alina");
+    check_ok(identity_check(w.identity, old, text, w.loop.wall_us, &again));
+    check_str(again.user_name, "alice");
+    meta_view_close(old);
+    set_field(&w, "user", "u1", "enabled", json_false());
+    check_code(check_token(&w, text, &again), TSR_EUNAUTHORIZED);
+}
+
 static void the_first_directory_is_complete(void **state)
 {
     (void)state;
@@ -287,4 +312,5 @@ TEST_MAIN(with(a_token_tells_who_and_where_and_the_implied_roles),
           with(a_key_that_is_gone_signs_for_nobody_a_minute_later),
           with(a_cluster_key_that_does_not_fit_is_no_verdict_on_the_token),
           with(an_application_credential_limits_roles_and_dies_with_its_record),
+          with(a_token_checked_before_is_checked_anew_after_any_change),
           with(the_first_directory_is_complete))

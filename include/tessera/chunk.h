@@ -120,7 +120,8 @@ struct chunks_options {
 extern const char *const chunk_index_databases[];
 extern const unsigned chunk_index_database_count;
 /* Blocking. Rebuilds the index from the store when it is new or was not closed in order with a
- * store that disagrees (see collect.c). */
+ * store that disagrees (see collect.c).
+ * On failure store and index stay the caller's. */
 int chunks_open(const struct chunks_options *options, struct chunks **out, struct err *err);
 /* Thread: that of options->loop. All requests have ended (they are refused from now on with
  * TSR_ECANCELED). Blocking at the end; a collection that is under way ends at its next step, on its

@@ -177,6 +177,10 @@ static void unlink_run(struct work *work)
         int rv = store->ops->remove(store, CHUNK_DATA, &run->ids[i]);
         run->results[i] = rv == TSR_ENOENT ? 0 : rv;
     }
+    if (atomic_load(&req->chunks->closing)) {
+        leave_half_way(run); /* the index pool may be gone soon */
+        return;
+    }
     index_step(req, sweep_step, sweep_then);
 }
 

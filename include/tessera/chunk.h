@@ -120,7 +120,7 @@ struct chunks_options {
 extern const char *const chunk_index_databases[];
 extern const unsigned chunk_index_database_count;
 /* Blocking. Rebuilds the index from the store when it is new or was not closed in order with a
- * store that disagrees (see collect.c).
+ * store that disagrees (see rebuild.c).
  * On failure store and index stay the caller's. */
 int chunks_open(const struct chunks_options *options, struct chunks **out, struct err *err);
 /* Thread: that of options->loop. All requests have ended (they are refused from now on with

@@ -170,6 +170,50 @@ static void reads_are_linearizable_on_every_host(void **state)
     cluster_free(w);
 }
 
+static bool handing_over;
+
+static bool watch_timeout_now(struct cluster *w, struct host *from, struct host *to,
+                              const struct message *m)
+{
+    (void)to;
+    if (m->kind == MESSAGE_TIMEOUT_NOW) {
+        handing_over = true;
+        for (unsigned i = 1; i <= w->host_count; i++) {
+            w->cut[i][from->n] = true; /* it hears nothing any more */
+        }
+    }
+    return false;
+}
+
+/* The old leader has asked another to take over and is cut off at once: for half a second it
+ * believes that it leads, while the new one commits. */
+static void a_leader_by_belief_only_answers_no_read(void **state)
+{
+    (void)state;
+    struct cluster *w = three(45);
+    struct host *old = cluster_leader(w);
+    handing_over = false;
+    w->drop = watch_timeout_now;
+    check_ok(consensus_transfer(old->c, 0, on_change, w));
+    while (!handing_over) {
+        sim_run_for(w->sim, 1);
+    }
+    while (!cluster_leader(w) || cluster_leader(w) == old) {
+        sim_run_for(w->sim, 1);
+    }
+    struct request *ok = submit(w, cluster_leader(w)->n);
+    while (ok->state == REQUEST_WAITING) {
+        sim_run_for(w->sim, 1);
+    }
+    check_ok(ok->status);
+    check_int(core_state(old->c->core), CONSENSUS_LEADER);
+    struct request *read = read_at(w, old->n);
+    sim_run_for(w->sim, 2000);
+    check_int(read->state, REQUEST_DONE);
+    check(read->status != 0);
+    cluster_free(w);
+}
+
 static void a_host_far_behind_gets_the_whole_state(void **state)
 {
     (void)state;
@@ -395,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_command_whose_reply_is_lost_is_applied_once),
         cmocka_unit_test(a_cut_off_leader_steps_down_and_answers_no_read),
         cmocka_unit_test(reads_are_linearizable_on_every_host),
+        cmocka_unit_test(a_leader_by_belief_only_answers_no_read),
         cmocka_unit_test(a_host_far_behind_gets_the_whole_state),
         cmocka_unit_test(a_crash_at_any_time_of_an_install_is_survived),
         cmocka_unit_test(a_cluster_grows_and_shrinks),

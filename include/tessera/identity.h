@@ -104,7 +104,8 @@ void identity_hash_start(struct identity *id, struct identity_hash *req);
  * identity after that, when the loop has run once more. */
 void identity_duties(struct identity *id, struct loop *loop);
 
-/* --- the directory's fixed parts, for the identity face --------------------------------------------------- */
+/* --- the directory's fixed parts, for the identity face
+ * --------------------------------------------------- */
 enum { IDENTITY_ROLES = 4, ASSIGNMENT_ID_MAX = 3 * IDENTITY_ID_MAX + 16 };
 struct identity_role {
     unsigned bit; /* enum caller_role */
@@ -115,16 +116,17 @@ struct identity_role {
 extern const struct identity_role identity_role_table[IDENTITY_ROLES];
 const struct identity_role *identity_role_find(const char *id); /* NULL if unknown */
 unsigned identity_roles_implied(unsigned roles);                /* admin > member > reader */
-/* Id of the record that gives @user a role: "u:<user>:<p|d|s>:<target>:r:<role>"; with @role_id NULL
- * the prefix of all roles there. Its value: {user_id, project_id|domain_id|system, role_id}. */
+/* Id of the record that gives @user a role: "u:<user>:<p|d|s>:<target>:r:<role>"; with @role_id
+ * NULL the prefix of all roles there. Its value: {user_id, project_id|domain_id|system, role_id}.
+ */
 void identity_assignment_id(const char *user, enum caller_scope scope, const char *target,
                             const char *role_id, char out[ASSIGNMENT_ID_MAX]);
 /* Roles assigned there, without the implied ones. @target is not read for the system, whose
  * administrators are also those of project admin. 0 or TSR_EUNAVAILABLE. */
 int identity_roles_assigned(struct meta_view *view, const char *user, enum caller_scope scope,
                             const char *target, unsigned *roles_out);
-/* User, scope and roles as of now into a caller (times, methods, audit id stay as they are). Whatever
- * is absent or disabled, or no role on the scope: TSR_EUNAUTHORIZED; TSR_EUNAVAILABLE.
+/* User, scope and roles as of now into a caller (times, methods, audit id stay as they are).
+ * Whatever is absent or disabled, or no role on the scope: TSR_EUNAUTHORIZED; TSR_EUNAVAILABLE.
  * @valid_from_out: tokens issued before are void. */
 int identity_caller_fill(struct meta_view *view, const char *user, enum caller_scope scope,
                          const char *target, struct caller *caller, int64_t *valid_from_out);

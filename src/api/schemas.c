@@ -196,7 +196,7 @@ char *schema_text(const char *name)
             add_many(&b, &kinds[i]);
         }
     }
-    if (b.failed) {
+    if (b.failed || b.size == 0) {
         buf_free(&b);
         return NULL;
     }

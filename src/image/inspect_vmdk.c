@@ -1,7 +1,9 @@
 /* VMDK sparse extents (VMware Virtual Disk Format 5.0): little-endian header, then a text
  * descriptor that may name other files. Hypervisors follow it, so it is read line by line, and
- * whatever is not understood is refused. A stream-optimized disk has a second header, the footer,
- * at its end; it must say the same as the first. */
+ * whatever is not understood is refused; but QEMU does not read lines: it searches for words in the
+ * 10 KiB behind the header, comments included, so these may stand there only where we understand
+ * them. Without a capacity it would open the descriptor's extents as files. A stream-optimized disk
+ * has a second header, the footer, at its end; it must say the same as the first. */
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
@@ -18,6 +20,7 @@ enum {
     MARKER_FOOTER = 3,
     MARKER_END = 0,
     LINE_MAX_BYTES = 4096,
+    TEXT_SEARCHED = 20 * INSPECT_SECTOR, /* by QEMU, whatever the header says */
 };
 
 int inspect_vmdk_header(struct inspect *i, struct err *err)
@@ -26,7 +29,7 @@ int inspect_vmdk_header(struct inspect *i, struct err *err)
     uint64_t version = inspect_le(h + AT_VERSION, 4);
     uint64_t sectors = inspect_le(h + AT_CAPACITY, 8);
     uint64_t descriptor_sectors = inspect_le(h + AT_DESCRIPTOR_SIZE, 8);
-    if (version < 1 || version > 3 || sectors > INT64_MAX / INSPECT_SECTOR) {
+    if (version < 1 || version > 3 || sectors == 0 || sectors > INT64_MAX / INSPECT_SECTOR) {
         return inspect_unsafe(err);
     }
     if (inspect_le(h + AT_DESCRIPTOR, 8) != 1 || descriptor_sectors == 0 ||
@@ -127,15 +130,31 @@ static bool line_ok(struct line l, struct descriptor *d)
         d->typed = true;
         return type_allowed(value);
     }
-    return !is_text(word,
-                    "parentFileNameHint"); /* a delta: the data of another file is part of it */
+    return true;
+}
+
+static unsigned times_in(const uint8_t *text, size_t size, const char *word)
+{
+    size_t length = strlen(word);
+    unsigned times = 0;
+    for (size_t at = 0; at + length <= size; at++) {
+        times += strncasecmp((const char *)text + at, word, length) == 0;
+    }
+    return times;
 }
 
 int inspect_vmdk_descriptor(const uint8_t *text, size_t size, struct err *err)
 {
     struct descriptor d = {0};
     const uint8_t *zero = memchr(text, 0, size);
+    if (zero == NULL && size < TEXT_SEARCHED) {
+        return inspect_unsafe(err); /* what follows would be read as part of it */
+    }
     size = zero != NULL ? (size_t)(zero - text) : size;
+    if (times_in(text, size, "parentFileNameHint") != 0 ||
+        times_in(text, size, "createType") != 1) {
+        return inspect_unsafe(err);
+    }
     for (size_t n = 0; n < size; n++) {
         if (text[n] > 0x7e || (text[n] < 0x20 && !isspace(text[n]))) {
             return inspect_unsafe(err);

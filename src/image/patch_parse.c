@@ -139,7 +139,7 @@ static int check_location(const json_t *op, struct err *err)
 
 static int parse_one(const json_t *element, bool v2_0, json_t *op, struct err *err)
 {
-    const char *verb, *path;
+    const char *verb = NULL, *path = NULL;
     if (!json_is_object(element)) {
         return err_set(err, TSR_EINVAL, "Operations must be JSON objects.");
     }

@@ -25,7 +25,12 @@
 #include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
-enum { ACTIVATE_DEADLINE_MS = 60000, RETRY_MS = 500, RETRY_MS_MAX = 10000 };
+enum {
+    ACTIVATE_DEADLINE_MS = 60000,
+    ENOUGH_DEADLINE_MS = 15000,
+    RETRY_MS = 500,
+    RETRY_MS_MAX = 10000
+};
 
 enum upload_state { UP_CHECKED, UP_SAVING, UP_OPEN, UP_SEALING, UP_ACTIVATING, UP_ABORTING };
 
@@ -49,7 +54,7 @@ struct image_upload {
     void *finish_arg;
     /* sealed data, for (repeated) activation */
     struct replica_result sealed;
-    uint64_t deadline_ms;
+    uint64_t sealed_ms;
     /* the failure that is to be told */
     int status;
     struct err err;
@@ -427,10 +432,13 @@ static void activate_cb(struct meta_submit *req, int status, json_t *result, con
         return;
     }
     bool undecided = change_undecided(status);
-    bool again = undecided || status == TSR_EUNAVAILABLE;
-    if (again && status != TSR_ECANCELED && loop_now_ms(u->ctx->loop) < u->deadline_ms) {
-        if (!undecided) {
-            /* Refused, as a host that holds no replica counts as up: it may soon not. */
+    uint64_t now = loop_now_ms(u->ctx->loop);
+    /* Refused, as too few of the hosts that count as up hold a replica: a lost one is soon recorded
+     * down. That answer is known, so the next attempt is a command of its own. */
+    bool too_few = status == TSR_EUNAVAILABLE && now < u->sealed_ms + ENOUGH_DEADLINE_MS;
+    bool again = undecided && status != TSR_ECANCELED && now < u->sealed_ms + ACTIVATE_DEADLINE_MS;
+    if (too_few || again) {
+        if (too_few) {
             loop_random(u->ctx->loop, u->command, sizeof(u->command));
         }
         retry_later(u, activate_retry);
@@ -484,7 +492,7 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
         return;
     }
     u->sealed = *result;
-    u->deadline_ms = loop_now_ms(u->ctx->loop) + ACTIVATE_DEADLINE_MS;
+    u->sealed_ms = loop_now_ms(u->ctx->loop);
     u->retry_ms = RETRY_MS;
     loop_random(u->ctx->loop, u->command, sizeof(u->command));
     activate_send(u);

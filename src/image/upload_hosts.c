@@ -29,15 +29,14 @@ int upload_hosts_choose(struct image_ctx *ctx, const char *image_id, int64_t siz
                        "are up.",
                        up, seals);
     }
-    out->seals_min = seals < up ? seals : up;
     out->count = placement_choose(hosts, count, image_id, size, ctx->self,
                                   bounded(ctx->limits->replicas), out->ids);
-    if (out->count == 0 || (out->count < out->seals_min && ctx->limits->strict_write_replicas)) {
+    if (out->count == 0 || (out->count < seals && ctx->limits->strict_write_replicas)) {
         return err_set(err, TSR_ENOSPC, "There is not enough space to store the image.");
     }
-    if (out->count < out->seals_min) {
-        out->seals_min = out->count;
-    }
+    /* How many replicas are enough depends on the hosts that are up at the end: apply decides, so
+     * that an upload survives the loss of any host but the receiving one. */
+    out->seals_min = ctx->limits->strict_write_replicas ? seals : 1;
     return 0;
 }
 

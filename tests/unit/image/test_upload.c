@@ -420,7 +420,36 @@ static void an_upload_survives_a_host_that_goes_away(void **state)
     world_close(&w);
 }
 
-TEST_MAIN(cmocka_unit_test(an_upload_turns_the_image_active_with_all_its_facts),
+static void with_two_hosts_an_upload_survives_the_loss_of_the_other(void **state)
+{
+    (void)state;
+    struct world w;
+    struct put p;
+    char id[40];
+    world_open(&w);
+    world_submit(&w, "{\"op\":\"host.state\",\"id\":3,\"state\":\"down\"}");
+    world_submit(&w, "{\"op\":\"host.state\",\"id\":4,\"state\":\"down\"}");
+    world_hosts(&w, 2);
+    world_create(&w, raw_body, id);
+    check_ok(put_start(&p, &w, &w.owner, id, -1, -1));
+    sim_peers_down(w.c.peers, 2, true);
+    put_bytes(&p, 1, 20000);
+    image_upload_finish(p.u, answer_cb, &p.finished);
+    virtual_sleep(&w.c.v, 5000);
+    world_is(&w, id, "saving"); /* one replica is not enough while two hosts count as up */
+    world_submit(&w, "{\"op\":\"host.state\",\"id\":2,\"state\":\"down\"}");
+    check_ok(world_wait(&w, &p.finished));
+    world_is(&w, id, "active");
+    /* and without that record it is refused */
+    world_submit(&w, "{\"op\":\"host.state\",\"id\":2,\"state\":\"up\"}");
+    world_create(&w, raw_body, id);
+    check_code(put_whole(&w, id, 2, 20000), TSR_EUNAVAILABLE);
+    world_is(&w, id, "queued");
+    world_close(&w);
+}
+
+TEST_MAIN(cmocka_unit_test(with_two_hosts_an_upload_survives_the_loss_of_the_other),
+          cmocka_unit_test(an_upload_turns_the_image_active_with_all_its_facts),
           cmocka_unit_test(an_empty_body_makes_an_active_image_of_no_bytes),
           cmocka_unit_test(refusals_before_the_body_leave_the_image_alone),
           cmocka_unit_test(data_that_is_not_as_declared_takes_the_image_back),

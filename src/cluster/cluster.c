@@ -160,7 +160,10 @@ static void publish(struct cluster *c)
     uint64_t now = cluster_now(c);
     bool contact = st->contact_ms != 0 && now - st->contact_ms < CONTACT_LOST_MS;
     atomic_store(&c->a_leader_host, st->leader >> 16);
-    atomic_store(&c->a_contact_ms, st->contact_ms);
+    /* Never backwards: a leader that steps down has heard of no other leader yet. */
+    if (st->contact_ms > atomic_load(&c->a_contact_ms)) {
+        atomic_store(&c->a_contact_ms, st->contact_ms);
+    }
     atomic_store(&c->a_leader, c->leader);
     metric_set(METRIC_is_leader, c->leader);
     metric_set(METRIC_applied_index, (int64_t)st->applied_index);

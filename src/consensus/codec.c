@@ -12,8 +12,7 @@ enum {
     COMMAND_HEAD = COMMAND_ID_SIZE + 4,
 };
 
-/* --- encode --------------------------------------------------------------------------------------
- */
+/* --- encode ----------------------------------------------------------------------------------- */
 
 static void put_append(struct buf *b, const struct message *m)
 {
@@ -170,8 +169,7 @@ int message_encode(const struct message *m, struct buf *out)
     return out->failed ? TSR_ENOMEM : 0;
 }
 
-/* --- decode --------------------------------------------------------------------------------------
- */
+/* --- decode ----------------------------------------------------------------------------------- */
 
 /* A flag is 0 or 1; anything else fails the reader. */
 static bool read_flag(struct reader *r)

@@ -46,8 +46,7 @@ int core_load_entry(struct core *core, uint64_t index, uint64_t term, uint8_t ty
 int core_start(struct core *core, uint64_t now_ms, uint64_t term, uint64_t voted_for,
                uint64_t applied);
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 /* One of the first five kinds. */
 int core_receive(struct core *core, uint64_t now_ms, uint64_t from, const struct message *m);
@@ -89,8 +88,7 @@ bool core_installing(const struct core *core);
 /* Store, marker and log were switched. */
 int core_installed(struct core *core, uint64_t now_ms, const struct marker *marker);
 
-/* --- the leader's part: refusals (TSR_ENOTLEADER, TSR_EBUSY: blocked, try later) are not final
- * ---- */
+/* --- the leader's part: refusals (TSR_ENOTLEADER, TSR_EBUSY: blocked, try later) are not final  */
 
 bool core_can_submit(const struct core *core);
 /* Takes over the reference on 0. */
@@ -108,8 +106,7 @@ bool core_transferring(const struct core *core);
 /* Let followers know at once what was committed. Last, after everything else. */
 void core_tell_commit(struct core *core);
 
-/* --- queries -------------------------------------------------------------------------------------
- */
+/* --- queries ---------------------------------------------------------------------------------- */
 
 bool core_refusal(int rc); /* one of those that are not final */
 enum consensus_state core_state(const struct core *core);

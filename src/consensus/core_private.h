@@ -1,10 +1,11 @@
-/* Shared by core.c, core_flow.c and core_query.c only. */
+/* Shared by the core_*.c files only. */
 #ifndef TESSERA_CONSENSUS_CORE_PRIVATE_H
 #define TESSERA_CONSENSUS_CORE_PRIVATE_H
 
 #include "consensus/core.h"
 #include "consensus/guard.h"
 #include "consensus/libraft.h"
+#include "tessera/base/assert.h"
 #include "tessera/base/list.h"
 
 /* A CHANGE entry of the log (or the marker's). */
@@ -20,8 +21,6 @@ struct flow {
     uint64_t next, end;
     uint64_t told; /* it knows that all up to here is committed, unless a message was lost */
 };
-
-struct core_event;
 
 struct core {
     struct core_options options;
@@ -61,6 +60,51 @@ struct core_held {
     struct message m; /* entries and their payloads are owned */
     struct payload **payloads;
 };
+
+enum core_event_kind {
+    EVENT_MESSAGE,
+    EVENT_TIMEOUT,
+    EVENT_WRITTEN,
+    EVENT_NOOP,
+    EVENT_SNAPSHOT,
+    EVENT_INSTALL,
+    EVENT_INSTALLED,
+};
+
+struct core_event {
+    struct list link;
+    enum core_event_kind kind;
+    uint64_t from;
+    struct message m; /* append: entries without data, see payloads */
+    struct payload **payloads;
+    unsigned count;
+    /* snapshots */
+    struct marker marker; /* conf is in `conf` */
+    struct payload *conf;
+    uint64_t term, keep_from;
+};
+
+/* What a step needs to know of the event it is for. */
+struct core_step {
+    struct raft_entry *entries; /* given to libraft */
+    struct payload *const *payloads;
+    bool stale;       /* R1 */
+    bool timeout_now; /* R13 */
+    bool took_entries, took_snapshot;
+};
+
+/* core.c */
+void core_clock(struct core *core, uint64_t now_ms);
+int core_events(struct core *core, uint64_t now_ms);
+
+/* core_step.c: core_step returns libraft's code; what a refusal means is the caller's to know. */
+int core_fail(struct core *core, int code, const char *what);
+int core_step(struct core *core, struct raft_event *ev, struct core_step *step);
+void core_settle_commit(struct core *core);
+
+/* core_give.c */
+void core_give(struct core *core, struct core_event *ev);
+int core_submit_entry(struct core *core, enum raft_entry_type type, struct payload *payload);
 
 /* core_flow.c */
 void core_emit(struct core *core, uint64_t to, const struct message *m,

@@ -75,8 +75,7 @@ uint64_t export_keep_from(const struct consensus *c)
     return bytes < 4 * (uint64_t)TRAILING_BYTES ? from : 0;
 }
 
-/* --- the file
- * ------------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static int export_copy(struct consensus *c, struct digest *digest)
 {
@@ -180,8 +179,7 @@ void export_begin(struct consensus *c, struct fsm_export *export, const struct m
     job_start(c, &e->job, c->options.disk_pool, export_run, export_done);
 }
 
-/* --- streams
- * --------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 static void stream_offer(struct consensus *c, struct stream *s)
 {

@@ -3,7 +3,7 @@
  *   applier.c    the state machine                      submit.c      proposals
  *   read_index.c linearizable reads                     member.c      membership, transfer
  *   snapshot.c   marker, cutting the log                export.c      whole state to a follower
- *   install.c    whole state from a leader
+ *   install.c    whole state from a leader              open.c        the disk at start
  *
  * After every event host_pump() lets each part look at the core and do what is due; parts never
  * call each other's pumps. Blocking work is a struct job on a pool; while the host closes, jobs
@@ -216,6 +216,9 @@ struct consensus {
     struct installs installs;
     uint64_t ticks;
 };
+
+/* open.c: TSR_ECORRUPT with the reason when this host can not vouch for its log or vote. */
+int host_open_disk(struct consensus *c, struct err *err);
 
 /* consensus.c */
 uint64_t host_now(struct consensus *c);

@@ -55,8 +55,7 @@ static void install_clear(struct consensus *c)
     in->phase = INSTALL_NONE;
 }
 
-/* --- staging
- * --------------------------------------------------------------------------------------- */
+/* --- staging ---------------------------------------------------------------------------------- */
 
 static void close_run(struct job *job)
 {
@@ -197,8 +196,7 @@ static void pieces_done(struct job *job)
     install_ack(c, in->from, in->stream, false);
 }
 
-/* --- from whole to switched
- * -------------------------------------------------------------------------- */
+/* --- from whole to switched ------------------------------------------------------------------- */
 
 static void finish_run(struct job *job)
 {

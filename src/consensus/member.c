@@ -188,8 +188,7 @@ static void change_pump(struct consensus *c)
     }
 }
 
-/* --- transfer
- * ---------------------------------------------------------------------------------------- */
+/* --- transfer --------------------------------------------------------------------------------- */
 
 int consensus_transfer(struct consensus *c, uint64_t id, consensus_change_cb cb, void *arg)
 {

@@ -79,8 +79,7 @@ static void read_settle(struct consensus *c, uint64_t index)
     list_splice(&c->reads.fresh, &again);
 }
 
-/* --- the leader
- * ------------------------------------------------------------------------------------ */
+/* --- the leader ------------------------------------------------------------------------------- */
 
 static void round_send(struct consensus *c)
 {
@@ -196,8 +195,7 @@ static void read_asked(struct consensus *c, uint64_t from, const struct message 
     }
 }
 
-/* --- the others
- * ------------------------------------------------------------------------------------ */
+/* --- the others ------------------------------------------------------------------------------- */
 
 static void ask_send(struct consensus *c)
 {
@@ -233,8 +231,7 @@ static void ask_replied(struct consensus *c, uint64_t from, const struct message
     }
 }
 
-/* --- both
- * -------------------------------------------------------------------------------------------- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 void read_message(struct consensus *c, uint64_t from, const struct message *m)
 {

@@ -73,8 +73,7 @@ void submit_init(struct consensus *c)
     loop_random(c->options.loop, &s->seq, sizeof s->seq);
 }
 
-/* --- requests and proposals ---------------------------------------------------------------------
- */
+/* --- requests and proposals ------------------------------------------------------------------- */
 
 static void proposal_end(struct consensus *c, struct proposal *p)
 {
@@ -195,8 +194,7 @@ static const struct consensus_submit *proposal_request(const struct proposal *p)
     return submit_of(p->requests.next);
 }
 
-/* --- leading
- * ---------------------------------------------------------------------------------------- */
+/* --- leading ---------------------------------------------------------------------------------- */
 
 static unsigned batches_flying(const struct consensus *c)
 {
@@ -399,8 +397,7 @@ static void forwards_refuse(struct consensus *c)
     }
 }
 
-/* --- following
- * -------------------------------------------------------------------------------------- */
+/* --- following -------------------------------------------------------------------------------- */
 
 static void forward_queue(struct consensus *c, uint64_t leader)
 {
@@ -486,8 +483,7 @@ void submit_disconnected(struct consensus *c, uint64_t from)
     forwards_count(c);
 }
 
-/* --- both
- * --------------------------------------------------------------------------------------------- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 void submit_leader_changed(struct consensus *c)
 {

@@ -58,8 +58,7 @@ struct sim {
     unsigned running_group;
 };
 
-/* --- randomness: splitmix64
- * ------------------------------------------------------------------------ */
+/* --- randomness: splitmix64 ------------------------------------------------------------------- */
 
 uint64_t sim_random(struct sim *sim)
 {
@@ -79,8 +78,7 @@ bool sim_chance(struct sim *sim, unsigned percent)
     return sim_below(sim, 100) < percent;
 }
 
-/* --- the queue of events: a binary heap by (time, order)
- * --------------------------------------------- */
+/* --- the queue of events: a binary heap by (time, order) -------------------------------------- */
 
 static bool event_before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -143,8 +141,7 @@ void sim_after(struct sim *sim, unsigned group, uint64_t delay_us, sim_fn fn, si
     heap_push(sim, ev);
 }
 
-/* --- loops
- * -------------------------------------------------------------------------------------------- */
+/* --- loops ------------------------------------------------------------------------------------ */
 
 static struct sim_loop *loop_of(struct loop *loop)
 {
@@ -242,8 +239,7 @@ static void loop_tasks(struct sim_loop *l)
     task->run(task);
 }
 
-/* --- pools
- * -------------------------------------------------------------------------------------------- */
+/* --- pools ------------------------------------------------------------------------------------ */
 
 static struct sim_pool *pool_of(struct pool *pool)
 {
@@ -327,8 +323,7 @@ static void pool_finish(struct sim_pool *p, struct work *work)
     pool_start(p);
 }
 
-/* --- the world
- * ------------------------------------------------------------------------------------------ */
+/* --- the world -------------------------------------------------------------------------------- */
 
 struct sim *sim_new(uint64_t seed)
 {

@@ -18,8 +18,7 @@
 
 enum { HOSTS_MAX = 7, INDEX_MAX = 200000, TERM_MAX = 5000, REQUESTS_MAX = 20000 };
 
-/* --- the state machine -------------------------------------------------------------------------
- */
+/* --- the state machine ------------------------------------------------------------------------ */
 
 struct op {
     uint8_t id[COMMAND_ID_SIZE];
@@ -44,8 +43,7 @@ struct store {
     struct map by_id; /* id -> op number + 1 */
 };
 
-/* --- the world ---------------------------------------------------------------------------------
- */
+/* --- the world -------------------------------------------------------------------------------- */
 
 struct host {
     struct cluster *world;
@@ -118,8 +116,7 @@ static inline uint64_t sum_of(const char *data, size_t size)
     return h;
 }
 
-/* --- state machine: implementation -------------------------------------------------------------
- */
+/* --- state machine: implementation ------------------------------------------------------------ */
 
 static inline struct store *store_of(struct fsm *fsm)
 {
@@ -322,8 +319,7 @@ static inline void store_wipe(struct store *s)
     map_init(&s->by_id);
 }
 
-/* --- network ------------------------------------------------------------------------------------
- */
+/* --- network ---------------------------------------------------------------------------------- */
 
 struct packet {
     struct host *from, *to;
@@ -454,8 +450,7 @@ static inline void net_heal(struct cluster *w)
     }
 }
 
-/* --- hosts
- * ----------------------------------------------------------------------------------------- */
+/* --- hosts ------------------------------------------------------------------------------------ */
 
 static inline void host_on_leader(void *arg, uint64_t term)
 {
@@ -723,8 +718,7 @@ static inline void cluster_free(struct cluster *w)
     free(w);
 }
 
-/* --- requests
- * --------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static inline void on_submit(struct consensus_submit *req, int status, int code, const char *result,
                              size_t result_size)

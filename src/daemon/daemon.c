@@ -270,7 +270,12 @@ static int open_chunks(struct daemon *d, struct err *err)
         .reservation_ms = reservation_ms,
         .reserve_bytes = CHUNK_RESERVE,
     };
-    return chunks_open(&options, &d->chunks, err);
+    rv = chunks_open(&options, &d->chunks, err);
+    if (rv != 0) {
+        store->ops->free(store);
+        kv_close(index);
+    }
+    return rv;
 }
 
 /* --- services
@@ -514,8 +519,8 @@ static void free_all(struct daemon *d)
     cluster_load_free(d->load);
     thread_pool_free(d->log_pool);
     thread_pool_free(d->apply_pool);
+    thread_pool_free(d->disk_pool); /* before index: a collection goes from disk to index */
     thread_pool_free(d->index_pool);
-    thread_pool_free(d->disk_pool);
     thread_pool_free(d->cpu_pool);
     thread_pool_free(d->auth_pool);
     tls_unref(d->api_tls);

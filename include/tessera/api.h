@@ -38,6 +38,10 @@ struct api_options {
     const atomic_bool *draining; /* /health/ready fails while set */
 };
 int api_new(const struct api_options *options, struct api **out);
+/* Take over the settings that can change while running (endpoints, region, limits, consistency)
+ * from
+ * @options; the rest stays. Texts are borrowed for the api's life. */
+void api_reconfigure(struct api *api, const struct api_options *options);
 void api_free(struct api *api); /* after its http_server is closed */
 /* http_handler_fn: for TCP listeners, and for the local socket (root or the group: no token
  * needed). */

@@ -93,7 +93,7 @@ struct cluster_options {
     const char *version;
     const char *cluster_id, *api_url; /* own API address, for join tokens */
     const uint8_t *cluster_key;       /* 32 bytes */
-    uint8_t ca_fingerprint[32];
+    uint8_t ca_fingerprint[32];       /* what a joining host shall trust, for join tokens */
     int64_t join_token_life_us;
     uint64_t suspect_ms, down_ms, repair_after_ms;
     unsigned replicas;
@@ -102,6 +102,8 @@ struct cluster_options {
 };
 int cluster_new(const struct cluster_options *options, struct cluster **out);
 void cluster_start(struct cluster *c);
+/* Settings that can change while running: times, replicas, life of join tokens. Control loop. */
+void cluster_reconfigure(struct cluster *c, const struct cluster_options *options);
 /* SIGTERM: hand over the endpoint and leadership if held (bounded time), then @cb. */
 void cluster_drain(struct cluster *c, uint64_t timeout_ms, void (*cb)(void *arg), void *arg);
 void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg);

@@ -37,6 +37,19 @@ int api_new(const struct api_options *options, struct api **out)
     return 0;
 }
 
+void api_reconfigure(struct api *api, const struct api_options *options)
+{
+    struct api_options *o = &api->o;
+    o->public_endpoint = options->public_endpoint;
+    o->internal_endpoint = options->internal_endpoint;
+    o->region = options->region;
+    o->json_body_max = options->json_body_max;
+    o->limit_default = options->limit_default;
+    o->limit_max = options->limit_max;
+    o->stale_reads_max_ms = options->stale_reads_max_ms;
+    o->read_local = options->read_local;
+}
+
 void api_free(struct api *api)
 {
     free(api);

@@ -244,6 +244,16 @@ int cluster_new(const struct cluster_options *options, struct cluster **out)
     return 0;
 }
 
+void cluster_reconfigure(struct cluster *c, const struct cluster_options *options)
+{
+    c->o.suspect_ms = options->suspect_ms;
+    c->o.down_ms = options->down_ms;
+    c->o.repair_after_ms = options->repair_after_ms;
+    c->o.replicas = options->replicas;
+    c->o.join_token_life_us = options->join_token_life_us;
+    planner_want(c);
+}
+
 void cluster_start(struct cluster *c)
 {
     c->started = true;

@@ -14,7 +14,6 @@
 #include "daemon/daemon.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
-#include "tessera/sys/cert.h"
 #include "tessera/sys/signal.h"
 
 enum {
@@ -66,36 +65,9 @@ static int open_one_tls(struct daemon *d, enum tls_role role, const char *alpn, 
     return tls_new(&options, out, err);
 }
 
-static int read_text(const char *path, char **out, struct err *err)
-{
-    size_t size = 0;
-    int rv = fs_read_file(fs_real(), path, 1024 * 1024, out, &size);
-    return rv == 0 ? 0 : err_set(err, rv, "%s can not be read: %s", path, err_text(rv));
-}
-
-/* The API's certificate: the operator's own, or the one that the cluster's authority gave. */
-static int open_api_tls(struct daemon *d, struct err *err)
-{
-    if (d->cfg.api_cert_file[0] == '\0') {
-        return open_one_tls(d, TLS_SERVER, NULL, false, &d->api_tls, err);
-    }
-    char *cert = NULL, *key = NULL;
-    int rv = read_text(d->cfg.api_cert_file, &cert, err);
-    if (rv == 0) {
-        rv = read_text(d->cfg.api_key_file, &key, err);
-    }
-    if (rv == 0) {
-        struct tls_options options = {.role = TLS_SERVER, .cert_pem = cert, .key_pem = key};
-        rv = tls_new(&options, &d->api_tls, err);
-    }
-    free(cert);
-    free(key);
-    return rv;
-}
-
 static int open_tls(struct daemon *d, struct err *err)
 {
-    int rv = open_api_tls(d, err);
+    int rv = settings_api_tls(d, &d->cfg, &d->api_tls, err);
     if (rv != 0 ||
         (rv = open_one_tls(d, TLS_SERVER, "tessera-peer/1", true, &d->peer_server_tls, err)) != 0 ||
         (rv = open_one_tls(d, TLS_CLIENT, "tessera-peer/1", true, &d->peer_client_tls, err)) != 0 ||
@@ -316,28 +288,16 @@ static int open_services(struct daemon *d, struct err *err)
         .cluster_id = d->files.me.cluster_id,
         .api_url = d->addresses.api_url,
         .cluster_key = d->files.cluster_key,
-        .join_token_life_us = d->cfg.join_token_life_ms * 1000,
-        .suspect_ms = (uint64_t)d->cfg.suspect_ms,
-        .down_ms = (uint64_t)d->cfg.down_ms,
-        .repair_after_ms = (uint64_t)d->cfg.repair_after_ms,
-        .replicas = (unsigned)d->cfg.replicas,
         .leader_minute = leader_minute,
         .arg = d,
     };
+    settings_cluster(&d->cfg, &cluster);
     memcpy(cluster.boot, d->boot, sizeof(cluster.boot));
-    if (cert_fingerprint(d->files.ca_pem, cluster.ca_fingerprint) != 0) {
-        return err_set(err, TSR_ECORRUPT, "the certificate of the cluster's authority is damaged");
+    rv = settings_join_pin(d, cluster.ca_fingerprint, err);
+    if (rv != 0) {
+        return rv;
     }
-    d->limits = (struct image_limits){
-        .image_size_cap = d->cfg.image_size_cap,
-        .property_quota = (int)d->cfg.image_property_quota,
-        .tag_quota = (int)d->cfg.image_tag_quota,
-        .member_quota = (int)d->cfg.image_member_quota,
-        .replicas = (int)d->cfg.replicas,
-        .write_replicas = (int)d->cfg.write_replicas,
-        .strict_write_replicas = d->cfg.strict_write_replicas,
-        .upload_idle_ms = d->cfg.upload_idle_ms,
-    };
+    settings_limits(&d->cfg, &d->limits);
     return cluster_new(&cluster, &d->cluster);
 }
 
@@ -501,11 +461,10 @@ static void on_stop(void *arg)
 
 static void on_reload(void *arg)
 {
-    (void)arg;
-    log_info("daemon", "reopening the log file");
-    (void)log_open(((struct daemon *)arg)->cfg.log_file[0] != '\0'
-                       ? ((struct daemon *)arg)->cfg.log_file
-                       : NULL);
+    struct daemon *d = arg;
+    if (!atomic_load(&d->stopping)) {
+        reload_run(d);
+    }
 }
 
 static void free_all(struct daemon *d)
@@ -529,6 +488,7 @@ static void free_all(struct daemon *d)
     tls_unref(d->raft_server_tls);
     tls_unref(d->raft_client_tls);
     json_decref(d->init_batch);
+    reload_free(d);
 }
 
 static int exit_code_of(int rv)

@@ -68,7 +68,9 @@ void worker_free(struct worker *w);
 int worker_peer_client(struct daemon *d, struct loop *loop, struct peer_client **out);
 
 struct daemon {
-    struct config cfg;
+    struct config cfg;       /* as started: who borrows texts borrows them from here */
+    struct config_use *live; /* the newest configuration after SIGHUP; NULL = cfg (reload.c) */
+    const char *config_path; /* NULL: none was read */
     char **argv;
     struct host_files files;
     struct host_addresses addresses;
@@ -98,6 +100,17 @@ struct daemon {
     atomic_bool draining, stopping;
     int exit_code;
 };
+
+/* settings.c: what the parts take from the configuration, at the start and again at SIGHUP. */
+void settings_limits(const struct config *cfg, struct image_limits *out);
+void settings_cluster(const struct config *cfg, struct cluster_options *out);
+void settings_api(const struct config *cfg, struct api_options *out);
+void settings_log(const struct config *cfg);
+int settings_api_tls(struct daemon *d, const struct config *cfg, struct tls **out, struct err *err);
+int settings_join_pin(struct daemon *d, uint8_t out[32], struct err *err);
+/* reload.c: SIGHUP. Takes the file's live settings, all or none. */
+void reload_run(struct daemon *d);
+void reload_free(struct daemon *d);
 
 /* daemon.c: a formed host; runs until stopped; returns the exit code. */
 int daemon_run(struct daemon *d);

@@ -28,17 +28,6 @@ static int print_sample(void)
     return rv == 0 ? 0 : EXIT_FAILURE;
 }
 
-static enum log_level level_of(const char *name)
-{
-    static const char *const names[] = {"error", "warn", "info", "debug"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(names[i], name) == 0) {
-            return (enum log_level)i;
-        }
-    }
-    return LOG_INFO;
-}
-
 static int load_config(struct daemon *d, const char *path)
 {
     struct err err = {0};
@@ -49,7 +38,10 @@ static int load_config(struct daemon *d, const char *path)
     if (!given) {
         path = default_config;
     }
-    if ((given || access(path, R_OK) == 0) && config_load(&d->cfg, path, &err) != 0) {
+    if (given || access(path, R_OK) == 0) {
+        d->config_path = path;
+    }
+    if (d->config_path != NULL && config_load(&d->cfg, path, &err) != 0) {
         (void)fprintf(stderr, "tesserad: %s\n", err.msg);
         return EXIT_CONFIG;
     }
@@ -65,11 +57,11 @@ static int load_config(struct daemon *d, const char *path)
             return EXIT_CONFIG;
         }
     }
-    log_set_level(level_of(d->cfg.log_level));
     if (d->cfg.log_file[0] != '\0' && log_open(d->cfg.log_file) != 0) {
         (void)fprintf(stderr, "tesserad: the log file %s can not be opened\n", d->cfg.log_file);
         return EXIT_CONFIG;
     }
+    settings_log(&d->cfg);
     log_set_host(d->addresses.name);
     return 0;
 }

@@ -128,21 +128,14 @@ static int open_api(struct worker *w)
         .identity = d->identity,
         .cluster = d->cluster,
         .image = &w->image,
-        .public_endpoint = cfg->public_endpoint,
-        .internal_endpoint = cfg->internal_endpoint,
-        .region = cfg->region,
         .store_id = cfg->store_id,
         .host_name = d->files.me.name,
         .self = d->files.me.host_id,
-        .json_body_max = (size_t)cfg->json_body_max,
-        .limit_default = (size_t)cfg->limit_param_default,
-        .limit_max = (size_t)cfg->api_limit_max,
-        .stale_reads_max_ms = cfg->stale_reads_max,
-        .read_local = strcmp(cfg->read_consistency, "local") == 0,
         .admit = admit,
         .arg = d,
         .draining = &d->draining,
     };
+    settings_api(cfg, &options);
     return api_new(&options, &w->api);
 }
 

@@ -93,13 +93,13 @@ struct err;
       "Records in a page of a list when the client names no limit.") \
     X(json_body_max, SIZE, "1MiB", CONFIG_KIB, 16 * CONFIG_MIB, "bytes", CLUSTER, LIVE, \
       "Largest JSON body of a request.") \
-    X(upload_idle_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, LIVE, \
+    X(upload_idle_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, RESTART, \
       "An upload that sends nothing for so long is aborted.") \
     X(read_consistency, CHOICE, "linearizable", 0, 16, "linearizable|local", CLUSTER, LIVE, \
       "linearizable: a read sees every change answered before it began. local: a read sees what this host has applied.") \
     X(stale_reads_max, DURATION, "1d", 0, 3650 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "Without a majority, reads are answered from local state (and marked stale) for so long. 0: not at all.") \
-    X(verify_reads, CHOICE, "cached", 0, 16, "cached|always", CLUSTER, LIVE, \
+    X(verify_reads, CHOICE, "cached", 0, 16, "cached|always", CLUSTER, RESTART, \
       "cached: a chunk verified within 24 hours and unchanged since is sent without hashing it again. always: hash each time.") \
     X(election_ms, DURATION, "500ms", 50, CONFIG_MINUTE, "time", CLUSTER, RESTART, \
       "A follower that hears nothing from a leader for so long stands for election.") \
@@ -111,7 +111,7 @@ struct err;
       "A host silent for so long is recorded as down.") \
     X(repair_after_ms, DURATION, "15min", 0, 365 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "Replicas of a host that is down for so long are made elsewhere.") \
-    X(token_life_ms, DURATION, "4h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, LIVE, \
+    X(token_life_ms, DURATION, "4h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "How long a token is valid.") \
     X(join_token_life_ms, DURATION, "1h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "How long a host can join with a join token.") \

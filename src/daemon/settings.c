@@ -1,0 +1,115 @@
+/* What the parts take from the configuration: one place for the start and for SIGHUP. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/daemon.h"
+#include "tessera/base/log.h"
+#include "tessera/sys/cert.h"
+
+void settings_limits(const struct config *cfg, struct image_limits *out)
+{
+    *out = (struct image_limits){
+        .image_size_cap = cfg->image_size_cap,
+        .property_quota = (int)cfg->image_property_quota,
+        .tag_quota = (int)cfg->image_tag_quota,
+        .member_quota = (int)cfg->image_member_quota,
+        .replicas = (int)cfg->replicas,
+        .write_replicas = (int)cfg->write_replicas,
+        .strict_write_replicas = cfg->strict_write_replicas,
+        .upload_idle_ms = cfg->upload_idle_ms,
+    };
+}
+
+void settings_cluster(const struct config *cfg, struct cluster_options *out)
+{
+    out->join_token_life_us = cfg->join_token_life_ms * 1000;
+    out->suspect_ms = (uint64_t)cfg->suspect_ms;
+    out->down_ms = (uint64_t)cfg->down_ms;
+    out->repair_after_ms = (uint64_t)cfg->repair_after_ms;
+    out->replicas = (unsigned)cfg->replicas;
+}
+
+void settings_api(const struct config *cfg, struct api_options *out)
+{
+    out->public_endpoint = cfg->public_endpoint;
+    out->internal_endpoint = cfg->internal_endpoint;
+    out->region = cfg->region;
+    out->json_body_max = (size_t)cfg->json_body_max;
+    out->limit_default = (size_t)cfg->limit_param_default;
+    out->limit_max = (size_t)cfg->api_limit_max;
+    out->stale_reads_max_ms = cfg->stale_reads_max;
+    out->read_local = strcmp(cfg->read_consistency, "local") == 0;
+}
+
+static enum log_level level_of(const char *name)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return (enum log_level)i;
+        }
+    }
+    return LOG_INFO;
+}
+
+void settings_log(const struct config *cfg)
+{
+    log_set_level(level_of(cfg->log_level));
+    if (log_open(cfg->log_file[0] != '\0' ? cfg->log_file : NULL) != 0) {
+        log_warn("daemon", "the log file %s can not be opened", cfg->log_file);
+    }
+}
+
+static int read_text(const char *path, char **out, struct err *err)
+{
+    size_t size = 0;
+    int rv = fs_read_file(fs_real(), path, 1024 * 1024, out, &size);
+    return rv == 0 ? 0 : err_set(err, rv, "%s can not be read: %s", path, err_text(rv));
+}
+
+/* The API's certificate: the operator's own, or the one that the cluster's authority gave. */
+int settings_api_tls(struct daemon *d, const struct config *cfg, struct tls **out, struct err *err)
+{
+    struct tls_options options = {.role = TLS_SERVER,
+                                  .cert_pem = d->files.cert_pem,
+                                  .key_pem = d->files.key_pem,
+                                  .ca_pem = d->files.ca_pem};
+    if (cfg->api_cert_file[0] == '\0') {
+        return tls_new(&options, out, err);
+    }
+    char *cert = NULL, *key = NULL;
+    int rv = read_text(cfg->api_cert_file, &cert, err);
+    if (rv == 0) {
+        rv = read_text(cfg->api_key_file, &key, err);
+    }
+    if (rv == 0) {
+        options = (struct tls_options){.role = TLS_SERVER, .cert_pem = cert, .key_pem = key};
+        rv = tls_new(&options, out, err);
+    }
+    free(cert);
+    free(key);
+    return rv;
+}
+
+/* What a joining host trusts: the last certificate that the API shows, which is the cluster's
+ * authority unless the operator gave a chain of his own. */
+int settings_join_pin(struct daemon *d, uint8_t out[32], struct err *err)
+{
+    char *text = NULL;
+    const char *last = d->files.ca_pem;
+    if (d->cfg.api_cert_file[0] != '\0') {
+        int rv = read_text(d->cfg.api_cert_file, &text, err);
+        if (rv != 0) {
+            return rv;
+        }
+        last = text;
+        for (const char *p = text; (p = strstr(p, "-----BEGIN CERTIFICATE-----")) != NULL; p++) {
+            last = p;
+        }
+    }
+    int rv = cert_fingerprint(last, out);
+    free(text);
+    return rv == 0 ? 0
+                   : err_set(err, TSR_ECORRUPT,
+                             "the certificate of the API or of the cluster's authority is damaged");
+}

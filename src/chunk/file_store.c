@@ -447,10 +447,11 @@ static int sync_parents(struct file_store *fs)
             return rv;
         }
         if (root) {
-            break;
+            return 0;
         }
     }
-    return 0;
+    int rv = fs_sync_dir(fs->fs, "."); /* a relative path: its first name is in here */
+    return rv == TSR_EFORBIDDEN ? 0 : rv;
 }
 
 static int open_dir(struct file_store *fs, const char *cluster_id, uint64_t host_id,

@@ -57,6 +57,7 @@ struct cluster {
     bool plan_wanted, plan_running;
     char plan_after[64];
     size_t plan_pending;
+    uint64_t plan_begun_ms, plan_next_ms;
 
     /* admin endpoint */
     bool lease_pending;         /* a renewal is on its way */

@@ -33,6 +33,7 @@ static void changed(void *arg, int status)
               status == 0 ? "done" : err_name(status));
     c->changing_members = false;
     free(ch);
+    planner_want(c); /* a host more or less to place images on */
     cluster_kick(c);
     cluster_unpend(c);
 }

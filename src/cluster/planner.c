@@ -1,5 +1,6 @@
 /* The planner (leader): walks the images in slices and corrects placements, ends upload sessions of
- * hosts that went down. Level-triggered: a walk starts when hosts changed or leadership began.
+ * hosts that went down. Level-triggered: a walk starts when hosts changed, leadership began, or
+ * none was made for a while.
  *
  * Placement: each image shall be on min(replicas, image hosts that belong to the cluster). The
  * holders stay; missing ones are chosen by placement_repair; the replicators make it so. */
@@ -10,7 +11,7 @@
 #include "cluster/internal.h"
 #include "tessera/base/log.h"
 
-enum { PLAN_SLICE = 256, PLAN_INFLIGHT_MAX = 32 };
+enum { PLAN_SLICE = 256, PLAN_INFLIGHT_MAX = 32, PLAN_EVERY_MS = 30000, PLAN_SHARE = 20 };
 
 void planner_want(struct cluster *c)
 {
@@ -94,14 +95,20 @@ static void plan_slice(struct cluster *c)
     json_decref(images);
     if (n < PLAN_SLICE) {
         c->plan_running = false;
+        uint64_t now = cluster_now(c), took = now - c->plan_begun_ms;
+        c->plan_next_ms = now + PLAN_EVERY_MS + PLAN_SHARE * took;
     }
 }
 
 void planner_duty(struct cluster *c)
 {
-    if (!c->plan_running && c->plan_wanted && c->plan_pending == 0) {
+    /* From time to time without a cause, too: a host that was full has room again, an upload ended
+     * that had chosen its hosts before others came. A large library costs a twentieth of that. */
+    bool due = c->plan_wanted || cluster_now(c) >= c->plan_next_ms;
+    if (!c->plan_running && due && c->plan_pending == 0) {
         c->plan_wanted = false;
         c->plan_running = true;
+        c->plan_begun_ms = cluster_now(c);
         c->plan_after[0] = '\0';
     }
     if (c->plan_running && c->plan_pending < PLAN_INFLIGHT_MAX) {

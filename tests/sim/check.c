@@ -7,10 +7,11 @@
 #include "tessera/base/id.h"
 #include "world.h"
 
-enum { COLLECT_MS = 120000, DOWNLOAD_MS = 20000, STATUS_EVERY_MS = 20 };
+enum { COLLECT_MS = 120000, NUDGE_MS = 10000, DOWNLOAD_MS = 20000, STATUS_EVERY_MS = 20 };
 
 /* --- while it runs
- * ---------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 /* At most one host holds the admin endpoint, paused ones too: what counts is what they would do. */
 static void check_holder(struct world *w)
@@ -106,7 +107,8 @@ void check_applied(struct sim_host *h, uint64_t index)
 }
 
 /* --- members
- * ---------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static bool members_settled(struct world *w, char *why, size_t size)
 {
@@ -161,7 +163,6 @@ static bool on_disk(struct sim_host *h, const char *kind, const char *hex)
     return fs_stat(h->blob_fs, path, &st) == 0;
 }
 
-
 /* Calls @fn for each chunk that the content needs stored. */
 static bool each_chunk(uint32_t content, bool (*fn)(void *arg, const char *hex), void *arg)
 {
@@ -215,7 +216,7 @@ static bool is_active(const json_t *image)
     return strcmp(json_str_or(image, "status", ""), "active") == 0;
 }
 
-bool check_images_elsewhere(struct world *w, unsigned not)
+bool check_images_elsewhere(struct world *w, unsigned not )
 {
     struct sim_host *ahead = host_ahead(w);
     json_t *images = ahead != NULL ? all_images(ahead) : NULL, *image;
@@ -225,7 +226,7 @@ bool check_images_elsewhere(struct world *w, unsigned not)
     {
         bool found = !is_active(image);
         for (unsigned n = 1; n <= w->host_count && !found; n++) {
-            found = n != not && w->hosts[n].up && whole_on(&w->hosts[n], image);
+            found = n != not &&w->hosts[n].up && whole_on(&w->hosts[n], image);
         }
         all = all && found;
     }
@@ -311,8 +312,8 @@ void check_settled_why(struct world *w, char *out, size_t size)
 
 struct wanted {
     json_t *names; /* object used as a set: chunk and manifest names */
-    const char *left;
-    char found[80];
+    const char *dir;
+    char found[112];
 };
 
 static bool want_chunk(void *arg, const char *hex)
@@ -325,7 +326,7 @@ static int look_at_file(void *arg, const char *name, bool is_dir)
 {
     struct wanted *wanted = arg;
     if (!is_dir && json_object_get(wanted->names, name) == NULL) {
-        (void)snprintf(wanted->found, sizeof(wanted->found), "%.70s", name);
+        (void)snprintf(wanted->found, sizeof(wanted->found), "%.20s/%.70s", wanted->dir, name);
     }
     return 0;
 }
@@ -362,6 +363,7 @@ static void leftover(struct sim_host *h, json_t *images, struct wanted *wanted)
     }
     static const char *const dirs[] = {"blobs/chunks", "blobs/manifests"};
     for (size_t d = 0; d < 2; d++) {
+        wanted->dir = dirs[d];
         struct walk walk = {h, dirs[d], wanted};
         (void)fs_list(h->blob_fs, dirs[d], look_at_dir, &walk);
     }
@@ -382,10 +384,29 @@ static bool collected(struct world *w)
     return all;
 }
 
+static void nudged(void *arg, int status, json_t *result, const struct err *err)
+{
+    (void)arg;
+    (void)status;
+    (void)result;
+    (void)err;
+}
+
+/* Some change: the replicators look at the images after one, or every ten minutes. */
+static void nudge(struct world *w)
+{
+    json_t *body = json_pack("{s:s}", "name", "nudge");
+    image_create(&w->hosts[1].image, sim_caller(), body, NULL, nudged, NULL);
+    json_decref(body);
+}
+
 static void check_collected(struct world *w)
 {
-    if (world_wait(w, collected, COLLECT_MS)) {
-        return;
+    for (unsigned i = 0; i < COLLECT_MS / NUDGE_MS; i++) {
+        if (world_wait(w, collected, NUDGE_MS)) {
+            return;
+        }
+        nudge(w);
     }
     json_t *images = all_images(host_leader(w));
     for (unsigned n = 1; n <= w->host_count; n++) {

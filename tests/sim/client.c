@@ -27,9 +27,9 @@ const char *const sim_op_names[OP_COUNT] = {
 };
 
 static const unsigned weights[OP_COUNT] = {
-    [OP_create] = 5,     [OP_patch] = 12,        [OP_put] = 12,   [OP_tag_add] = 8,
-    [OP_tag_remove] = 6, [OP_member_add] = 5,    [OP_delete] = 3, [OP_member_remove] = 4,
-    [OP_upload] = 10,    [OP_abandon] = 2,       [OP_show] = 16,  [OP_download] = 14,
+    [OP_create] = 5,     [OP_patch] = 12,     [OP_put] = 12,   [OP_tag_add] = 8,
+    [OP_tag_remove] = 6, [OP_member_add] = 5, [OP_delete] = 3, [OP_member_remove] = 4,
+    [OP_upload] = 10,    [OP_abandon] = 2,    [OP_show] = 16,  [OP_download] = 14,
     [OP_list] = 3,
 };
 
@@ -191,7 +191,8 @@ static bool run_end(struct run *r)
 }
 
 /* --- changes
- * -------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void changed(void *arg, int status, json_t *result, const struct err *err)
 {
@@ -222,9 +223,9 @@ static void do_create(struct run *r)
 {
     char name[16];
     (void)snprintf(name, sizeof(name), "n%u", (unsigned)r->c->value);
-    json_t *body = json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", image_id(r->c), "name", name,
-                             "disk_format", "raw", "container_format", "bare", "visibility",
-                             "shared");
+    json_t *body =
+        json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", image_id(r->c), "name", name, "disk_format", "raw",
+                  "container_format", "bare", "visibility", "shared");
     image_create(&r->h->image, &admin, body, r->c->id, changed, r);
     json_decref(body);
 }
@@ -251,8 +252,7 @@ static void do_patch(struct run *r)
     struct err err = {0};
     json_t *ops = NULL;
     (void)snprintf(name, sizeof(name), "n%u", (unsigned)r->c->value);
-    json_t *body =
-        json_pack("[{s:s,s:s,s:s}]", "op", "replace", "path", "/name", "value", name);
+    json_t *body = json_pack("[{s:s,s:s,s:s}]", "op", "replace", "path", "/name", "value", name);
     tsr_assert(image_patch_parse(body, false, &ops, &err) == 0);
     image_patch(&r->h->image, &admin, image_id(r->c), ops, false, changed, r);
     json_decref(ops);
@@ -280,7 +280,8 @@ static void do_member(struct run *r, bool add)
 }
 
 /* --- uploads
- * --------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void upload_more(struct run *r);
 
@@ -402,7 +403,8 @@ static void do_upload(struct run *r)
 }
 
 /* --- reads
- * ------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t number_of(const char *text, char head)
 {
@@ -534,7 +536,8 @@ static void do_list(struct run *r, struct meta_view *view)
 }
 
 /* --- downloads
- * -------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void download_end(struct run *r, int status)
 {
@@ -630,8 +633,8 @@ static void do_download(struct run *r, struct meta_view *view)
         (void)snprintf(range, sizeof(range), "bytes=%zu-%zu", from,
                        from + (size_t)world_below(c->w, size - from));
     }
-    rv = image_download_open(&r->h->image, &admin, image, part ? range : NULL, false,
-                             download_open, r, &r->download);
+    rv = image_download_open(&r->h->image, &admin, image, part ? range : NULL, false, download_open,
+                             r, &r->download);
     json_decref(image);
     if (rv != 0 && run_end(r)) {
         op_end(c, err_name(rv));
@@ -639,7 +642,8 @@ static void do_download(struct run *r, struct meta_view *view)
 }
 
 /* --- one operation
- * --------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void go(struct run *r)
 {
@@ -802,6 +806,18 @@ static void begin(void *arg)
     c->busy = true;
     w->busy++;
     try_now(c);
+}
+
+void clients_tell(struct world *w)
+{
+    for (unsigned i = 0; i < w->client_count; i++) {
+        const struct client *c = w->clients[i];
+        if (c->busy) {
+            world_note(w, "client %u waits: %s image %u (%s), try %u on host %u, since %llu ms",
+                       c->n, sim_op_names[c->op], c->image, image_id(c), c->tries,
+                       c->run != NULL ? c->run->h->n : 0, (unsigned long long)c->began_ms);
+        }
+    }
 }
 
 void clients_start(struct world *w, unsigned count)

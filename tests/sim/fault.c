@@ -9,7 +9,7 @@
 
 #include "world.h"
 
-enum { EVERY_MIN_MS = 150, EVERY_MAX_MS = 2200, SETTLE_LOOK_MS = 500, HIT_LOOK_MS = 2500 };
+enum { EVERY_MIN_MS = 100, EVERY_MAX_MS = 1300, SETTLE_LOOK_MS = 500, HIT_LOOK_MS = 2500 };
 
 const char *const sim_fault_names[FAULT_COUNT] = {
 #define X(name, weight) #name,
@@ -215,6 +215,7 @@ static bool blob_error(struct sim_host *h)
         return false;
     }
     world_note(h->w, "host %u: calls on the blobs will fail", h->n);
+    h->io_error = true;
     sim_fs_fail(h->blob_fs, world_below(h->w, 2) == 0 ? SIM_FS_ANY : SIM_FS_SYNC | SIM_FS_SYNC_DIR,
                 world_below(h->w, 30), TSR_EIO, 1 + world_below(h->w, 4));
     watch_hit(h, FAULT_blob_error);
@@ -239,6 +240,7 @@ static bool index_error(struct sim_host *h)
         return false;
     }
     world_note(h->w, "host %u: a call of the chunk index will fail", h->n);
+    h->io_error = true;
     kv_mem_fail_after(h->index_kv, 1 + (unsigned)world_below(h->w, 100));
     watch_hit(h, FAULT_index_error);
     return false;
@@ -253,7 +255,8 @@ static void room_again(void *arg)
 static bool blob_full(struct sim_host *h)
 {
     world_note(h->w, "host %u has no room for blobs", h->n);
-    sim_fs_limit(h->blob_fs, (int64_t)sim_fs_used(h->blob_fs) + (int64_t)world_below(h->w, 20000) + 1);
+    sim_fs_limit(h->blob_fs,
+                 (int64_t)sim_fs_used(h->blob_fs) + (int64_t)world_below(h->w, 20000) + 1);
     later(h->w, 500, 5000, room_again, h);
     return true;
 }
@@ -378,7 +381,8 @@ static int pick_dir(void *arg, const char *name, bool is_dir)
     return fs_list(p->fs, dir, pick_name, p);
 }
 
-/* Stays hurt until somebody reads it, so that no other host may be hurt until the end. */
+/* Stays hurt until somebody reads it, so that no other host may be hurt until the end. A process
+ * may serve what it hashed since the chunk was written, unless told otherwise: so it ends, too. */
 static bool blob_rot(struct sim_host *h)
 {
     struct world *w = h->w;
@@ -394,7 +398,7 @@ static bool blob_rot(struct sim_host *h)
         return false;
     }
     w->damaged = h->n;
-    return true;
+    return w->verify_always || crash(h, SIM_FS_KILL);
 }
 
 /* --- what an operator does
@@ -439,7 +443,8 @@ static bool move_endpoint(struct sim_host *h)
 }
 
 /* --- the schedule
- * ---------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static bool inflict(struct world *w, enum sim_fault fault)
 {
@@ -552,6 +557,9 @@ void faults_heal(struct world *w)
         kv_mem_fail_after(h->index_kv, 0);
         if (h->paused_until_ms > world_ms(w) && !h->fatal) {
             host_pause(h, 0);
+        }
+        if (h->io_error) { /* files that a failed call left behind are found at the next start */
+            host_crash(h, SIM_FS_KILL);
         }
         host_restart_after(h, 50);
     }

@@ -40,7 +40,8 @@ void history_add(struct world *w, unsigned image, const struct sim_event *event)
 }
 
 /* --- the model
- * ------------------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static bool seen_fits(const struct state *s, const struct sim_event *e)
 {
@@ -120,8 +121,7 @@ static bool step(struct state *s, const struct sim_event *e)
     case OUTCOME_ABSENT:
         return s->life != LIVE;
     case OUTCOME_EXISTS:
-        return e->op == OP_create ? s->life != ABSENT
-                                  : s->life == LIVE && (s->members & bit) != 0;
+        return e->op == OP_create ? s->life != ABSENT : s->life == LIVE && (s->members & bit) != 0;
     case OUTCOME_MISSING:
         return s->life != LIVE || ((e->op == OP_tag_remove ? s->tags : s->members) & bit) == 0;
     default:
@@ -130,7 +130,8 @@ static bool step(struct state *s, const struct sim_event *e)
 }
 
 /* --- the search
- * ------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static bool is_done(const struct search *h, unsigned i)
 {

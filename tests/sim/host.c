@@ -149,6 +149,7 @@ static int open_chunks(struct sim_host *h, struct err *err)
         .cpu_pool = h->cpu_pool,
         .loop = h->control,
         .chunk_bytes = SIM_CHUNK_BYTES,
+        .verify_always = h->w->verify_always,
         .reservation_ms = RESERVATION_MS,
     };
     return chunks_open(&options, &h->chunks, err);
@@ -311,7 +312,7 @@ void host_start(struct sim_host *h)
         world_fail(h->w, "host %u: services: %s", h->n, err_name(rv));
     }
     h->up = true;
-    h->failing = false;
+    h->failing = h->io_error = false;
     rv = consensus_start(h->consensus);
     if (rv != 0) {
         world_fail(h->w, "host %u: consensus does not start: %s", h->n, err_name(rv));
@@ -545,12 +546,12 @@ void host_bootstrap(struct sim_host *h)
     struct joining *j = calloc(1, sizeof(*j));
     tsr_assert(j != NULL);
     j->h = h;
-    json_t *list = json_pack(
-        "[{s:s,s:s,s:s,s:I},o,{s:s,s:I,s:s},{s:s,s:I,s:I,s:s,s:s}]", "op", "cluster.init",
-        "cluster_id", cluster_id, "name", "sim", "chunk_bytes", (json_int_t)SIM_CHUNK_BYTES,
-        add_command(h, false), "op", "host.state", "id", (json_int_t)h->n, "state", "up", "op",
-        "endpoint.grant", "host", (json_int_t)h->n, "epoch", (json_int_t)1, "address", h->name,
-        "reason", "cluster formed");
+    json_t *list =
+        json_pack("[{s:s,s:s,s:s,s:I},o,{s:s,s:I,s:s},{s:s,s:I,s:I,s:s,s:s}]", "op", "cluster.init",
+                  "cluster_id", cluster_id, "name", "sim", "chunk_bytes",
+                  (json_int_t)SIM_CHUNK_BYTES, add_command(h, false), "op", "host.state", "id",
+                  (json_int_t)h->n, "state", "up", "op", "endpoint.grant", "host", (json_int_t)h->n,
+                  "epoch", (json_int_t)1, "address", h->name, "reason", "cluster formed");
     j->submit.loop = h->worker;
     j->submit.command = json_pack("{s:s,s:o}", "op", "batch", "commands", list);
     j->submit.timeout_ms = 10000;

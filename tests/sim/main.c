@@ -126,8 +126,8 @@ static unsigned finish(struct job *jobs, unsigned count, struct result *r, bool 
     pid_t pid = wait(&status);
     for (unsigned i = 0; i < count; i++) {
         if (jobs[i].pid == pid) {
-            *ok = read(jobs[i].from, r, sizeof(*r)) == (ssize_t)sizeof(*r) &&
-                  WIFEXITED(status) && WEXITSTATUS(status) == 0;
+            *ok = read(jobs[i].from, r, sizeof(*r)) == (ssize_t)sizeof(*r) && WIFEXITED(status) &&
+                  WEXITSTATUS(status) == 0;
             close(jobs[i].from);
             jobs[i].pid = 0;
             return i;
@@ -203,7 +203,8 @@ static int hunt(const struct options *o)
 }
 
 /* --- command line
- * --------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static int usage(void)
 {

@@ -30,8 +30,8 @@ static void packet_arrive(void *arg)
         return;
     }
     if (to->paused_until_ms > world_ms(w)) { /* it waits in the socket */
-        sim_after(w->sim, 0, (to->paused_until_ms - world_ms(w)) * 1000, packet_arrive,
-                  packet_free, p);
+        sim_after(w->sim, 0, (to->paused_until_ms - world_ms(w)) * 1000, packet_arrive, packet_free,
+                  p);
         return;
     }
     if (p->broken) {
@@ -42,8 +42,7 @@ static void packet_arrive(void *arg)
         world_mix(w, &crc, sizeof(crc));
         int rv = consensus_receive(to->consensus, p->from_id, p->data, p->size);
         if (rv != 0) {
-            world_fail(w, "host %u refuses a message of host %u: %s", p->to, p->from,
-                       err_name(rv));
+            world_fail(w, "host %u refuses a message of host %u: %s", p->to, p->from, err_name(rv));
         }
     }
     free(p);

@@ -10,7 +10,7 @@
 
 enum {
     FORM_MS = 60000,
-    HEAL_MS = 90000,
+    HEAL_MS = 150000, /* a seal that nobody answers is waited for two minutes */
     CHAOS_MAX_MS = 240000,
     OPS_MIN = 520,
 };
@@ -36,7 +36,8 @@ void world_mix(struct world *w, const void *data, size_t size)
 }
 
 /* --- telling
- * ------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static char *ring_next(struct world *w)
 {
@@ -67,9 +68,8 @@ static void log_line(void *arg, enum log_level level, const char *text)
     uint64_t ns = sim_now_ns(w->sim);
     (void)level;
     (void)snprintf(line, RING_LINE, "%6llu.%06llu [%u] %.150s",
-                   (unsigned long long)(ns / 1000000000),
-                   (unsigned long long)(ns / 1000 % 1000000), sim_running_group(w->sim),
-                   strlen(text) > 28 ? text + 28 : text);
+                   (unsigned long long)(ns / 1000000000), (unsigned long long)(ns / 1000 % 1000000),
+                   sim_running_group(w->sim), strlen(text) > 32 ? text + 32 : text);
     if (w->trace) {
         fprintf(stderr, "%s\n", line);
     }
@@ -133,7 +133,8 @@ void world_totals(struct world *w)
 }
 
 /* --- time
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 void world_step(struct world *w)
 {
@@ -165,7 +166,8 @@ bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t ms)
 }
 
 /* --- the run
- * ------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 struct world *world_new(uint64_t seed, bool trace)
 {
@@ -192,6 +194,7 @@ struct world *world_new(uint64_t seed, bool trace)
                                       .replicas = 2 + (int)world_below(w, 2),
                                       .write_replicas = 2,
                                       .upload_idle_ms = 300000};
+    w->verify_always = world_below(w, 2) == 0;
     w->snapshot_entries = 40 + world_below(w, 400);
     w->snapshot_trailing = 5 + world_below(w, 60);
     w->calm = true;
@@ -206,8 +209,9 @@ static bool ops_ended(struct world *w)
 
 static void form(struct world *w)
 {
-    world_note(w, "seed %llu: %u hosts, replicas %d, snapshot every %llu", (unsigned long long)w->seed,
-               w->host_count, w->limits.replicas, (unsigned long long)w->snapshot_entries);
+    world_note(w, "seed %llu: %u hosts, replicas %d, snapshot every %llu",
+               (unsigned long long)w->seed, w->host_count, w->limits.replicas,
+               (unsigned long long)w->snapshot_entries);
     for (unsigned n = 1; n <= w->host_count; n++) {
         host_make(w, n);
     }
@@ -225,6 +229,7 @@ static void heal(struct world *w)
     faults_heal(w);
     world_note(w, "healed");
     if (!world_wait(w, ops_ended, HEAL_MS)) {
+        clients_tell(w);
         world_fail(w, "%u operations did not end within %d s of healing", w->busy, HEAL_MS / 1000);
     }
     if (!world_wait(w, check_settled, HEAL_MS)) {

@@ -40,31 +40,32 @@ enum {
 
 struct world;
 
-/* --- what goes wrong (X: name, weight) --------------------------------------------------------- */
-#define SIM_FAULTS(X)                                                    \
-    X(kill, 12)            /* the process ends; the disk stays */        \
-    X(power_drop, 6)       /* nothing unsynced survives */               \
-    X(power_keep, 3)       /* everything unsynced survives */            \
-    X(power_random, 8)     /* some of it does, torn */                   \
-    X(power_all, 3)        /* every host at once */                      \
-    X(pause, 8)            /* SIGSTOP and later SIGCONT */               \
-    X(isolate, 8)          /* one host from all others */                \
-    X(split, 4)            /* two halves */                              \
-    X(one_way, 6)          /* a hears b, b does not hear a */            \
-    X(loss, 5)             /* messages and connections are lost */       \
-    X(slow_links, 4)       /* every message takes long */                \
-    X(slow_disk, 5)        /* syncs of the log take long */              \
-    X(log_error, 4)        /* a call on the log's files fails */         \
-    X(blob_error, 5)       /* a call on the blobs' files fails */        \
-    X(blob_full, 4)        /* no space for blobs */                      \
-    X(store_error, 3)      /* a call of the metadata store fails */      \
-    X(index_error, 3)      /* a call of the chunk index fails */         \
-    X(clock, 4)            /* the wall clock jumps */                    \
-    X(wipe, 4)             /* the disks are new; the host joins again */ \
-    X(log_rot, 4)          /* bits of the log or the vote flip */        \
-    X(blob_rot, 4)         /* bits of a chunk flip */                    \
-    X(transfer, 5)         /* leadership is handed over */               \
-    X(endpoint_move, 5)    /* the admin endpoint is moved by hand */
+/* --- what goes wrong (X: name, weight) ---------------------------------------------------------
+ */
+#define SIM_FAULTS(X)                                                 \
+    X(kill, 12)         /* the process ends; the disk stays */        \
+    X(power_drop, 6)    /* nothing unsynced survives */               \
+    X(power_keep, 3)    /* everything unsynced survives */            \
+    X(power_random, 8)  /* some of it does, torn */                   \
+    X(power_all, 3)     /* every host at once */                      \
+    X(pause, 8)         /* SIGSTOP and later SIGCONT */               \
+    X(isolate, 8)       /* one host from all others */                \
+    X(split, 4)         /* two halves */                              \
+    X(one_way, 6)       /* a hears b, b does not hear a */            \
+    X(loss, 5)          /* messages and connections are lost */       \
+    X(slow_links, 4)    /* every message takes long */                \
+    X(slow_disk, 5)     /* syncs of the log take long */              \
+    X(log_error, 4)     /* a call on the log's files fails */         \
+    X(blob_error, 5)    /* a call on the blobs' files fails */        \
+    X(blob_full, 4)     /* no space for blobs */                      \
+    X(store_error, 3)   /* a call of the metadata store fails */      \
+    X(index_error, 3)   /* a call of the chunk index fails */         \
+    X(clock, 4)         /* the wall clock jumps */                    \
+    X(wipe, 12)         /* the disks are new; the host joins again */ \
+    X(log_rot, 12)      /* bits of the log or the vote flip */        \
+    X(blob_rot, 8)      /* bits of a chunk flip */                    \
+    X(transfer, 9)      /* leadership is handed over */               \
+    X(endpoint_move, 9) /* the admin endpoint is moved by hand */
 
 enum sim_fault {
 #define X(name, weight) FAULT_##name,
@@ -74,7 +75,8 @@ enum sim_fault {
 };
 extern const char *const sim_fault_names[FAULT_COUNT];
 
-/* --- hosts ------------------------------------------------------------------------------------- */
+/* --- hosts -------------------------------------------------------------------------------------
+ */
 
 struct sim_host {
     struct world *w;
@@ -85,11 +87,12 @@ struct sim_host {
     struct pool *log_pool, *apply_pool, *index_pool, *disk_pool, *cpu_pool;
     struct fs *raft_fs, *blob_fs;
     struct kv *meta_kv, *index_kv;
-    bool formed; /* it has an id and may be started */
-    bool up;     /* the process runs */
-    bool fatal;  /* it said that it can not go on */
-    bool failing; /* a disk call was ordered to fail: refusing to start may be right */
-    bool rotten; /* its log was damaged: it may refuse to start */
+    bool formed;   /* it has an id and may be started */
+    bool up;       /* the process runs */
+    bool fatal;    /* it said that it can not go on */
+    bool failing;  /* a disk call was ordered to fail: refusing to start may be right */
+    bool io_error; /* calls on its blobs or their index failed since it started */
+    bool rotten;   /* its log was damaged: it may refuse to start */
     bool rejoining, wants_join;
     unsigned life;
     uint64_t paused_until_ms;
@@ -109,21 +112,22 @@ struct sim_host {
     struct buf_budget budget[3];
 };
 
-/* --- clients ----------------------------------------------------------------------------------- */
+/* --- clients -----------------------------------------------------------------------------------
+ */
 
-#define SIM_OPS(X) \
-    X(create)      \
-    X(patch)       \
-    X(put)         \
-    X(tag_add)     \
-    X(tag_remove)  \
-    X(member_add)  \
+#define SIM_OPS(X)   \
+    X(create)        \
+    X(patch)         \
+    X(put)           \
+    X(tag_add)       \
+    X(tag_remove)    \
+    X(member_add)    \
     X(member_remove) \
-    X(delete)      \
-    X(upload)      \
-    X(abandon)     \
-    X(download)    \
-    X(show)        \
+    X(delete)        \
+    X(upload)        \
+    X(abandon)       \
+    X(download)      \
+    X(show)          \
     X(list)
 enum sim_op {
 #define X(name) OP_##name,
@@ -137,8 +141,8 @@ extern const char *const sim_op_names[OP_COUNT];
 struct sim_event {
     uint64_t invoked, returned; /* order numbers; UINT64_MAX: never answered, may happen any time */
     enum sim_op op;
-    int outcome;       /* OUTCOME_ */
-    uint32_t value;    /* name, register, tag bit, member bit, content */
+    int outcome;    /* OUTCOME_ */
+    uint32_t value; /* name, register, tag bit, member bit, content */
     /* show */
     bool live;
     uint32_t name, reg, tags, members, content;
@@ -156,7 +160,8 @@ struct sim_image {
 
 struct client;
 
-/* --- the world --------------------------------------------------------------------------------- */
+/* --- the world ---------------------------------------------------------------------------------
+ */
 
 enum { RING_LINES = 200, RING_LINE = 200 };
 
@@ -173,6 +178,7 @@ struct world {
     unsigned host_count;
     struct sim_host hosts[SIM_HOSTS_MAX + 1]; /* from 1 */
     struct image_limits limits;
+    bool verify_always;
     uint64_t snapshot_entries, snapshot_trailing;
 
     /* network */
@@ -254,6 +260,7 @@ uint32_t content_of_md5(const char *md5); /* 0: none; UINT32_MAX: unknown */
 
 /* client.c */
 void clients_start(struct world *w, unsigned count);
+void clients_tell(struct world *w); /* notes the operations that are open */
 void clients_host_crashed(struct world *w, struct sim_host *h);
 const struct caller *sim_caller(void);
 
@@ -273,7 +280,7 @@ bool check_formed(struct world *w);
 bool check_all_applied(struct world *w);
 void check_end(struct world *w);
 /* Every image that clients may rely on is whole on some host other than @not. */
-bool check_images_elsewhere(struct world *w, unsigned not);
+bool check_images_elsewhere(struct world *w, unsigned not );
 bool check_settled(struct world *w); /* replicas and members are as the records say */
 void check_settled_why(struct world *w, char *out, size_t size);
 

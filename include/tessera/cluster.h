@@ -24,8 +24,9 @@ enum { CLUSTER_HOSTS_MAX = 64 };
 struct placement_host {
     uint64_t id;
     char zone[64];
-    bool up;                              /* recorded up and not suspect */
-    bool image_role;                      /* stores blobs */
+    bool up;         /* recorded up and not suspect */
+    bool image_role; /* stores blobs */
+    bool lost;       /* down for longer than repair_after: its replicas are made elsewhere */
     int64_t available_bytes, total_bytes; /* -1 = not known */
     unsigned weight;                      /* 100 = normal; 0 = takes nothing new */
 };
@@ -35,10 +36,9 @@ struct placement_host {
  * input, same output. */
 size_t placement_choose(const struct placement_host *hosts, size_t count, const char *image_id,
                         int64_t size, uint64_t prefer, size_t replicas, uint64_t *out);
-/* Wanted placement for an existing one: keeps every holder that is not removed, adds hosts while
- * fewer than
- * @replicas are (or can be) up or lately down. Returns the new count (the old placement unchanged
- * if nothing is to be done). */
+/* Wanted placement for an existing one: keeps every holder that belongs to the cluster, adds hosts
+ * while fewer than @replicas of them are up or lately down (a lost holder stays, but does not
+ * count). Returns the new count (the old placement unchanged if nothing is to be done). */
 size_t placement_repair(const struct placement_host *hosts, size_t count, const char *image_id,
                         int64_t size, const uint64_t *have, size_t have_count, size_t replicas,
                         uint64_t *out, size_t out_max);

@@ -219,6 +219,9 @@ size_t health_hosts(struct cluster *c, struct placement_host out[CLUSTER_HOSTS_M
         p->up = strcmp(state, "up") == 0;
         if (c->leader) { /* reports are with the leader */
             struct host_seen *s = health_seen(c, p->id);
+            uint64_t since = s == NULL ? 0 : s->report_ms != 0 ? s->report_ms : s->first_ms;
+            p->lost = s != NULL && !p->up && p->id != c->o.self &&
+                      cluster_now(c) - since > c->o.repair_after_ms;
             p->up = p->up && health_fresh(c, p->id);
             if (s != NULL && s->report != NULL) {
                 p->available_bytes = json_int(s->report, "available_bytes", -1);

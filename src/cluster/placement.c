@@ -125,29 +125,30 @@ size_t placement_choose(const struct placement_host *hosts, size_t count, const 
  */
 static bool may_take_later(const struct placement_host *h, int64_t size)
 {
-    return h->image_role && h->weight > 0 && has_room(h, size);
+    return h->image_role && !h->lost && h->weight > 0 && has_room(h, size);
 }
 
 size_t placement_repair(const struct placement_host *hosts, size_t count, const char *image_id,
                         int64_t size, const uint64_t *have, size_t have_count, size_t replicas,
                         uint64_t *out, size_t out_max)
 {
-    size_t n = 0;
+    size_t n = 0, counted = 0;
     for (size_t i = 0; i < have_count && n < out_max; i++) {
         const struct placement_host *h = find(hosts, count, have[i]);
         if (h != NULL && h->image_role) { /* removed hosts are not in @hosts */
             out[n++] = have[i];
+            counted += !h->lost;
         }
     }
-    size_t want = replicas < out_max ? replicas : out_max;
     static const fits_fn order[] = {can_take, may_take_later};
     for (size_t o = 0; o < 2; o++) {
-        while (n < want) {
+        while (counted < replicas && n < out_max) {
             const struct placement_host *h = best(hosts, count, image_id, size, out, n, order[o]);
             if (h == NULL) {
                 break;
             }
             out[n++] = h->id;
+            counted++;
         }
     }
     return n;

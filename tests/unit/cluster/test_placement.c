@@ -129,6 +129,21 @@ static void repair_drops_hosts_that_left_and_counts_on_those_that_are_away(void 
     assert_int_equal(out[1], 3); /* the one that is up goes before the one that is away */
 }
 
+static void replicas_of_a_lost_host_are_made_elsewhere(void **state)
+{
+    (void)state;
+    struct placement_host hosts[] = {host(1, "", true), host(2, "", false), host(3, "", true),
+                                     host(4, "", true)};
+    uint64_t have[] = {1, 2, 3}, out[REPLICA_HOSTS_MAX];
+    assert_int_equal(placement_repair(hosts, 4, "i", 1, have, 3, 3, out, REPLICA_HOSTS_MAX), 3);
+    hosts[1].lost = true;
+    size_t n = placement_repair(hosts, 4, "i", 1, have, 3, 3, out, REPLICA_HOSTS_MAX);
+    assert_int_equal(n, 4); /* the lost one stays listed: it may come back with its replica */
+    assert_true(has(out, n, 2) && has(out, n, 4));
+    n = placement_repair(hosts, 3, "i", 1, have, 3, 3, out, REPLICA_HOSTS_MAX);
+    assert_int_equal(n, 3); /* nobody else is there */
+}
+
 static void readers_are_ordered_self_zone_up(void **state)
 {
     (void)state;
@@ -198,6 +213,7 @@ int main(void)
         cmocka_unit_test(the_choice_is_repeatable_and_stable_when_a_host_is_added),
         cmocka_unit_test(repair_keeps_holders_and_adds_what_lacks),
         cmocka_unit_test(repair_drops_hosts_that_left_and_counts_on_those_that_are_away),
+        cmocka_unit_test(replicas_of_a_lost_host_are_made_elsewhere),
         cmocka_unit_test(readers_are_ordered_self_zone_up),
         cmocka_unit_test(a_reader_never_sees_a_half_written_table),
         cmocka_unit_test(a_join_token_is_read_back_or_refused),

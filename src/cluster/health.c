@@ -1,6 +1,7 @@
 /* How the hosts are: each host reports to the leader twice a second; the leader judges and records
  * up and down in the log, and answers with what it knows of all hosts, so that every host can place
  * uploads and order its sources by fresh facts. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,9 +79,30 @@ static json_t *make_table(struct cluster *c)
         json_set_int(h, "weight", hosts[i].weight);
         json_array_append_new(array, h);
     }
-    json_t *out = json_object();
+    json_t *out = json_object(), *reports = json_object();
+    for (size_t i = 0; i < c->seen_count; i++) {
+        char id[24];
+        (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)c->seen[i].id);
+        json_object_set(reports, id, c->seen[i].report);
+    }
     json_object_set_new(out, "hosts", array);
+    json_object_set_new(out, "reports", reports);
     return out;
+}
+
+/* For `status` from this host: what the others reported, as the leader knows it. */
+static void take_reports(struct cluster *c, json_t *reports)
+{
+    const char *id;
+    json_t *report;
+    json_object_foreach(reports, id, report)
+    {
+        struct host_seen *s = health_seen(c, strtoull(id, NULL, 10));
+        if (s != NULL && !c->leader) {
+            json_decref(s->report);
+            s->report = json_incref(report);
+        }
+    }
 }
 
 static void take_table(struct cluster *c, json_t *table)
@@ -114,6 +136,7 @@ static void report_done(struct cluster *c, void *arg, int status, json_t *result
     c->report_pending = false;
     if (status == 0 && result != NULL) {
         take_table(c, result);
+        take_reports(c, json_obj(result, "reports"));
     }
 }
 

@@ -61,7 +61,7 @@ static json_t *render_host(struct cluster *c, const struct consensus_status *st,
             }
         }
     }
-    struct host_seen *seen = c->leader ? health_seen(c, id) : NULL;
+    struct host_seen *seen = health_seen(c, id);
     if (seen != NULL && seen->report != NULL) {
         json_object_set(h, "report", seen->report);
     }

@@ -206,6 +206,11 @@ static void host_raft_timer(struct timer *timer)
     }
 }
 
+bool host_leaderless(struct consensus *c)
+{
+    return core_leader(c->core) == 0 && host_now(c) - c->leader_ms >= LEADERLESS_MS;
+}
+
 static void host_tick(struct timer *timer)
 {
     struct consensus *c = container_of(timer, struct consensus, tick_timer);
@@ -213,6 +218,9 @@ static void host_tick(struct timer *timer)
         return;
     }
     timer_start(&c->tick_timer, TICK_MS);
+    if (core_leader(c->core) != 0) {
+        c->leader_ms = host_now(c);
+    }
     submit_tick(c);
     export_tick(c);
     read_tick(c);
@@ -286,6 +294,7 @@ int consensus_start(struct consensus *c)
         return rc;
     }
     c->started = true;
+    c->leader_ms = host_now(c);
     timer_start(&c->tick_timer, TICK_MS);
     host_pump_later(c);
     return 0;

@@ -32,6 +32,7 @@ enum {
     FORWARD_BYTES_MAX = 16 * 1024 * 1024, /* queued on the leader */
     READS_MAX = 10000,
     RESEND_MS = 1000,
+    LEADERLESS_MS = 4000, /* no leader for so long: requests do not wait for one */
     STREAMS_MAX = 8,
     STREAM_WINDOW = 1024 * 1024,
     TRAILING_BYTES = 16 * 1024 * 1024,
@@ -215,6 +216,7 @@ struct consensus {
     struct exports exports;
     struct installs installs;
     uint64_t ticks;
+    uint64_t leader_ms; /* when a leader was last known (or this host opened) */
 };
 
 /* open.c: TSR_ECORRUPT with the reason when this host can not vouch for its log or vote. */
@@ -222,6 +224,8 @@ int host_open_disk(struct consensus *c, struct err *err);
 
 /* consensus.c */
 uint64_t host_now(struct consensus *c);
+/* No leader is known for long: a majority is away, and waiting helps nobody. */
+bool host_leaderless(struct consensus *c);
 void host_fatal(struct consensus *c, int code, const char *reason);
 /* Check the core's result; false when it was final. */
 bool host_ok(struct consensus *c, int rc);

@@ -303,10 +303,11 @@ void read_pump(struct consensus *c)
 static void read_expire(struct consensus *c, struct list *from, uint64_t now)
 {
     int status = core_leader(c->core) ? TSR_ETIMEOUT : TSR_ENOQUORUM;
+    bool hopeless = host_leaderless(c);
     list_each(link, from)
     {
         struct read_private *p = private_of(read_of(link));
-        if (p->deadline_ms <= now) {
+        if (hopeless || p->deadline_ms <= now) {
             p->status = status;
             list_remove(link);
             list_push(&c->reads.failed, link);

@@ -513,9 +513,33 @@ void submit_pump(struct consensus *c)
     }
 }
 
+/* No leader for long: the clients get their "no majority" now, and may ask again. */
+static void submit_hopeless(struct consensus *c)
+{
+    struct list all;
+    list_init(&all);
+    list_splice(&all, &c->submits.queue);
+    list_splice(&all, &c->submits.sent);
+    while (!list_empty(&all)) {
+        struct proposal *p = container_of(all.next, struct proposal, link);
+        struct list requests;
+        list_init(&requests);
+        list_splice(&requests, &p->requests);
+        proposal_end(c, p);
+        while (!list_empty(&requests)) {
+            submit_finish(submit_of(requests.next), TSR_ENOQUORUM, 0, NULL, 0);
+        }
+    }
+    forwards_count(c);
+}
+
 void submit_tick(struct consensus *c)
 {
     uint64_t now = host_now(c);
+    if (host_leaderless(c)) {
+        submit_hopeless(c);
+        return;
+    }
     list_each(link, &c->submits.sent)
     {
         struct proposal *p = container_of(link, struct proposal, link);

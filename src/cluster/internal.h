@@ -68,7 +68,7 @@ struct cluster {
     bool granting;
 
     bool report_pending;
-    bool sessions_checked; /* own left-over upload sessions were ended after the start */
+    uint64_t sessions_next_ms; /* when to look for upload sessions of an earlier process */
     bool sessions_busy;
 
     /* for other threads */

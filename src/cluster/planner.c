@@ -11,7 +11,7 @@
 #include "cluster/internal.h"
 #include "tessera/base/log.h"
 
-enum { PLAN_SLICE = 256, PLAN_INFLIGHT_MAX = 32, PLAN_EVERY_MS = 30000, PLAN_SHARE = 20 };
+enum { PLAN_SLICE = 256, PLAN_INFLIGHT_MAX = 32, PLAN_EVERY_MS = 30000, PLAN_SHARE = 20, SESSIONS_EVERY_MS = 10000 };
 
 void planner_want(struct cluster *c)
 {
@@ -180,24 +180,26 @@ static void own_done(struct cluster *c, void *arg, int status, json_t *result,
     c->sessions_busy = false; /* looked at again at the next report */
 }
 
-/* After a start, sessions that the process before left behind are ended: they carry another boot
- * tag. */
+/* Sessions that the process before left behind are ended: they carry another boot tag. Looked for
+ * as long as the host runs: a command of that process may still be on its way when this one starts,
+ * and take an image to `saving` later. */
 void planner_own_sessions(struct cluster *c)
 {
-    if (c->sessions_checked || c->sessions_busy || !atomic_load(&c->a_ready)) {
+    uint64_t now = cluster_now(c);
+    if (now < c->sessions_next_ms || c->sessions_busy || !atomic_load(&c->a_ready)) {
         return;
     }
     char boot[9];
     hex_encode(c->o.boot, sizeof(c->o.boot), boot);
     json_t *images = saving_images(c), *image;
     size_t i;
-    c->sessions_checked = images != NULL;
+    c->sessions_next_ms = images != NULL ? now + SESSIONS_EVERY_MS : now;
     json_array_foreach(images, i, image)
     {
         json_t *session = json_obj(image, "session");
         if ((uint64_t)json_int(session, "host", 0) == c->o.self &&
             strncmp(json_str_or(session, "id", ""), boot, 8) != 0) {
-            c->sessions_checked = false;
+            c->sessions_next_ms = now;
             c->sessions_busy = true;
             cluster_submit(c,
                            json_pack("{s:s,s:s,s:s}", "op", "image.abort", "id",

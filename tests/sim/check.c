@@ -254,7 +254,9 @@ static bool image_settled(struct world *w, const json_t *image, char *why, size_
         return true;
     }
     if (!is_active(image)) {
-        (void)snprintf(why, size, "image %s is %s", id, status);
+        json_t *session = json_obj(image, "session");
+        (void)snprintf(why, size, "image %s is %s, session %s of host %lld", id, status,
+                       json_str_or(session, "id", "none"), (long long)json_int(session, "host", 0));
         return false;
     }
     unsigned want = (unsigned)w->limits.replicas;

@@ -48,6 +48,11 @@ uint32_t content_new(struct world *w)
     uint8_t md5[DIGEST_MAX];
     digest_of(DIGEST_MD5, c->data, c->size, md5);
     hex_encode(md5, 16, c->md5);
+    uint32_t same = content_of_md5(c->md5); /* short ones may repeat */
+    if (same != UINT32_MAX) {
+        free(c->data);
+        return same;
+    }
     return content_count++;
 }
 

@@ -207,6 +207,7 @@ struct world {
 
     /* faults */
     uint64_t faults[FAULT_COUNT];
+    unsigned weights[FAULT_COUNT];
     unsigned damaged; /* the host whose disk was hurt and is not whole again; 0 = none */
     bool calm;        /* no new faults */
 };

@@ -125,8 +125,9 @@ struct image_download_info {
     char checksum[40]; /* "" if none */
     char etag[132];
 };
-/* Pure part: what a GET of @record's data is answered with (all of table 2.4 that needs no data; HEAD needs
- * no more). 0; TSR_ERANGE (out->size is set), TSR_EINVAL (several ranges), TSR_EFORBIDDEN. */
+/* Pure part: what a GET of @record's data is answered with (all of table 2.4 that needs no data;
+ * HEAD needs no more). 0; TSR_ERANGE (out->size is set), TSR_EINVAL (several ranges),
+ * TSR_EFORBIDDEN. */
 int image_download_plan(const struct caller *caller, const json_t *record, const char *range,
                         struct image_download_info *out, struct err *err);
 /* @range: value of the Range header or NULL. @want_files: plain connection. @cb: 0 = info is filled

@@ -104,7 +104,8 @@ struct meta_watch {
     struct watch_slot *slot; /* private */
 };
 void meta_watch_add(struct meta *m, struct meta_watch *watch);
-/* Loop of the watch; after it returns the callback does not run and @watch is the caller's again. */
+/* Loop of the watch; after it returns the callback does not run and @watch is the caller's again.
+ */
 void meta_watch_remove(struct meta *m, struct meta_watch *watch);
 
 /* --- reading: any thread, one owner a view

@@ -55,8 +55,8 @@ struct peer_call {
     uint64_t host_id;
     enum peer_call_type type;
     struct peer_bytes head, body;
-    uint64_t timeout_ms; /* 0 = 10 s; the end of a call whose large body is just being written may come
-                          * up to 2 s late */
+    uint64_t timeout_ms; /* 0 = 10 s; the end of a call whose large body is just being written may
+                          * come up to 2 s late */
     peer_call_cb cb;
     void *arg;
     void *state[8]; /* private */

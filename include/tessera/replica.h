@@ -119,8 +119,8 @@ struct replicator_stats {
  * `missing` and fetched; manifests here that no image wants here any more are dropped, then
  * collected. A full check after start; then by watch. Retries with back-off. */
 int replicator_new(struct replica_ctx *ctx, struct meta *meta, struct replicator **out);
-/* Bytes per second that repair may use on this host; 0 = no limit (at first). Applies to repairs that
- * begin later. */
+/* Bytes per second that repair may use on this host; 0 = no limit (at first). Applies to repairs
+ * that begin later. */
 void replicator_set_rate(struct replicator *r, uint64_t bytes_per_second);
 void replicator_stats(const struct replicator *r, struct replicator_stats *out);
 void replicator_close(struct replicator *r, void (*cb)(void *arg), void *arg);

@@ -69,8 +69,8 @@ typedef void (*conn_accept_cb)(struct listener *l, void *arg, struct conn *c);
  * with nothing to close. When @cb tells a failure the owner still calls conn_close.
  * @cb status: 0; TSR_ECONNECT (every address failed, unknown name); TSR_ETIMEOUT; TSR_EUNAUTHORIZED
  *   (we do not trust the certificate or its name); TSR_EPROTO, TSR_EIO (handshake refused or cut).
- *   With TLS 1.3 a server that does not trust our certificate says so after the callback: the reader
- *   then gets TSR_EPROTO. */
+ *   With TLS 1.3 a server that does not trust our certificate says so after the callback: the
+ * reader then gets TSR_EPROTO. */
 int conn_open(struct loop *loop, const char *address, struct tls *tls, const char *server_name,
               uint64_t timeout_ms, conn_connect_cb cb, void *arg, struct conn **conn_out);
 

@@ -416,8 +416,57 @@ const char *config_restart_needed(const struct config *before, const struct conf
 
 /* --- rules between settings ----------------------------------------------------------------- */
 
+/* All addresses that are listened on: several sockets may share one (SO_REUSEPORT), so the kernel
+ * would not object to two services on one port, and each would get half of the other's connections.
+ */
+static size_t listen_addresses(const struct config *cfg, const char *out[], size_t max)
+{
+    size_t n = 0;
+    out[n++] = cfg->peer_listen;
+    out[n++] = cfg->raft_listen;
+    for (size_t i = 0; i < cfg->api_listen.count && n < max; i++) {
+        out[n++] = cfg->api_listen.items[i];
+    }
+    for (size_t i = 0; i < cfg->api_listen_plain.count && n < max; i++) {
+        out[n++] = cfg->api_listen_plain.items[i];
+    }
+    return n;
+}
+
+static bool any_address(const char *host)
+{
+    return host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+static int check_listen(const struct config *cfg, struct err *err)
+{
+    enum { LISTEN_MAX = 40 };
+    const char *all[LISTEN_MAX];
+    size_t count = listen_addresses(cfg, all, LISTEN_MAX);
+    for (size_t i = 0; i < count; i++) {
+        char host[256], other[256];
+        uint16_t port = 0, other_port = 0;
+        if (config_address(all[i], host, sizeof(host), &port) != 0 || port == 0) {
+            continue; /* port 0: the system chooses */
+        }
+        for (size_t j = i + 1; j < count; j++) {
+            if (config_address(all[j], other, sizeof(other), &other_port) == 0 &&
+                port == other_port &&
+                (any_address(host) || any_address(other) || strcmp(host, other) == 0)) {
+                return err_set(err, TSR_EINVAL, "%s and %s are the same port for two services",
+                               all[i], all[j]);
+            }
+        }
+    }
+    return 0;
+}
+
 int config_check(const struct config *cfg, struct err *err)
 {
+    int rv = check_listen(cfg, err);
+    if (rv != 0) {
+        return rv;
+    }
     if (cfg->write_replicas > cfg->replicas) {
         return err_set(err, TSR_EINVAL, "write_replicas is more than replicas");
     }

@@ -104,6 +104,8 @@ static void an_error_names_line_and_setting(void **state)
     check_refused("[tesserad]\nzone = a\n", "sections are not used");
     check_refused("zone = a\nnonsense\n", "line 2: not of the form");
     check_refused("replicas = 1\n", "write_replicas is more than replicas");
+    check_refused("peer_listen = 127.0.0.1:9292\n", "the same port for two services");
+    check_refused("api_listen_plain = 127.0.0.1:9294\n", "the same port for two services");
     char *lengthy = malloc(4096);
     snprintf(lengthy, 4096, "zone = a\nhost_name = %02000d\n", 1);
     check_refused(lengthy, "line 2: line too long");

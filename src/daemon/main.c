@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/daemon.h"
@@ -66,6 +67,16 @@ static int load_config(struct daemon *d, const char *path)
     return 0;
 }
 
+/* Many connections and chunk files: as many descriptors as the system allows this process. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* Form or run. A host that was just formed starts anew in the same process (same pid), so that
  * everything is built from what is on disk, in one way. */
 static int run(struct daemon *d)
@@ -114,6 +125,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     d->argv = argv;
+    raise_file_limit();
     int code = load_config(d, config);
     if (code == 0) {
         code = run(d);

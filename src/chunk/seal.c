@@ -47,7 +47,7 @@ static int seal_commit_step(struct chunk_req *req, void *txn)
     }
     if (rv == TSR_ENOENT) {
         for (uint32_t i = 0; i < m->count; i++) {
-            struct chunk_row chunk;
+            struct chunk_row chunk = {0};
             rv = chunk_id_is_zero(&m->chunks[i]) ? 0 : index_chunk_get(&ix, &m->chunks[i], &chunk);
             if (rv == TSR_ENOENT ||
                 (rv == 0 && !chunk_id_is_zero(&m->chunks[i]) && chunk.state != ROW_NORMAL)) {

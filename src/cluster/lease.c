@@ -14,6 +14,7 @@
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
+#include "tessera/base/str.h"
 
 _Static_assert((int)LEASE_EXPIRY_MS > (int)LEASE_VALID_MS + (int)LEASE_RENEW_MS / 2,
                "the leader must wait longer than the holder acts");
@@ -172,7 +173,7 @@ static void grant(struct cluster *c, uint64_t host, uint64_t epoch, const char *
     char address[256] = "";
     if (meta_view_open(c->o.meta, &view) == 0) {
         if (meta_host_get(view, host, &record) == 0) {
-            strncat(address, json_str_or(record, "api_url", ""), sizeof(address) - 1);
+            str_copy(address, sizeof(address), json_str_or(record, "api_url", ""));
             json_decref(record);
         }
         meta_view_close(view);

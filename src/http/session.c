@@ -152,6 +152,7 @@ static void input_bad(struct session *s)
 {
     s->phase = PHASE_JUNK;
     s->keep_alive = false;
+    tsr_assert(s->req != NULL); /* past the head there is a request */
     if (s->req->body_fail == 0) {
         s->req->body_fail = TSR_EPROTO;
     }

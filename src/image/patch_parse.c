@@ -6,6 +6,7 @@
 
 #include "image/fields.h"
 #include "image/patch.h"
+#include "tessera/base/assert.h"
 
 enum { LEVELS_MAX = 2 };
 
@@ -144,6 +145,7 @@ static int parse_one(const json_t *element, bool v2_0, json_t *op, struct err *e
         return err_set(err, TSR_EINVAL, "Operations must be JSON objects.");
     }
     int rv = op_of(element, v2_0, &verb, &path, err);
+    tsr_assert(rv != 0 || (verb != NULL && path != NULL));
     if (rv == 0) {
         rv = json_set_str(op, "op", verb);
     }

@@ -308,7 +308,7 @@ static int read_record(struct source *s, uint64_t count, struct record *out)
 
 static int verify(struct source *s, struct fsm_point *at)
 {
-    struct record record, last = {0};
+    struct record record = {0}, last = {0};
     struct key key;
     uint64_t count = 0;
     const char *text;
@@ -382,8 +382,8 @@ static int import_derive(struct import *im, const struct record *record)
     value = json_parse(text, size);
     const char *id = json_str(value, "id"), *name = json_str(value, "name");
     const char *kind = record->key.data;
-    if (id == NULL || strlen(id) > DIR_ID_MAX || memchr(kind, 0, record->key.size) == NULL ||
-        !dir_kind_ok(kind)) {
+    if (id == NULL || kind == NULL || strlen(id) > DIR_ID_MAX ||
+        memchr(kind, 0, record->key.size) == NULL || !dir_kind_ok(kind)) {
         rc = TSR_ECORRUPT;
     } else if (name != NULL) {
         uint8_t out[DIR_ID_MAX + 4];
@@ -397,7 +397,7 @@ static int import_derive(struct import *im, const struct record *record)
 
 static int import_records(struct import *im, struct source *s, struct fsm_point *at)
 {
-    struct record record;
+    struct record record = {0};
     uint64_t count = 0;
     int rc = read_header(s, at);
     while (rc == 0 && (rc = read_record(s, count, &record)) == 1) {

@@ -61,7 +61,7 @@ static int candidate(struct list_run *r, const struct key *id, json_t **out)
     struct kv_val value;
     const char *text;
     size_t size;
-    json_t *image;
+    json_t *image = NULL;
     int rc = kv_get(v->meta->kv, v->txn, DB_IMAGE, key_val(id), &value);
     if (rc != 0) {
         return rc;
@@ -300,7 +300,7 @@ static int open_tag_streams(struct list_run *r, const struct meta_filter *f)
 static int read_page(struct list_run *r)
 {
     struct kv_val tail;
-    json_t *image;
+    json_t *image = NULL;
     int rc = 0;
     while (rc >= 0 && json_array_size(r->page) < r->want) {
         rc = streams_next(&r->streams, &tail);
@@ -336,7 +336,7 @@ static int page(struct list_run *r, bool ties)
 static int read_picks(struct list_run *r)
 {
     struct kv_val tail;
-    json_t *image;
+    json_t *image = NULL;
     for (unsigned n = 0; n < PICK_MAX; n++) {
         int rc = streams_next(&r->streams, &tail);
         if (rc == TSR_ENOENT) {
@@ -373,7 +373,7 @@ static int pick_ids(struct list_run *r, const struct meta_filter *f)
     int rc = 0;
     for (size_t i = 0; i < f->value_count && rc >= 0; i++) {
         struct key id;
-        json_t *image;
+        json_t *image = NULL;
         bool again = false;
         for (size_t n = 0; n < i; n++) {
             again = again || is(f->values[n], f->values[i]);
@@ -404,7 +404,7 @@ static struct kv_val run_of(const struct list_run *r, struct kv_val tail)
 static int read_runs(struct list_run *r)
 {
     struct kv_val tail, run = {0};
-    json_t *image;
+    json_t *image = NULL;
     for (;;) {
         int rc = streams_next(&r->streams, &tail);
         if (rc == TSR_ENOENT) {

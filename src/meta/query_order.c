@@ -61,7 +61,7 @@ int place_of(const struct order *o, const json_t *image, struct place *out)
         size += values[i].size;
     }
     out->start[o->count] = size;
-    out->data = malloc(size);
+    out->data = malloc(size + 1); /* no key at all is an order too */
     if (out->data == NULL) {
         return TSR_ENOMEM;
     }

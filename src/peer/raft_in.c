@@ -122,7 +122,9 @@ static bool in_begin(struct raft_in *in)
 static size_t copy_some(uint8_t *out, size_t want, const uint8_t **data, size_t *size)
 {
     size_t n = want < *size ? want : *size;
-    memcpy(out, *data, n);
+    if (n > 0) {
+        memcpy(out, *data, n);
+    }
     *data += n;
     *size -= n;
     return n;

@@ -116,7 +116,7 @@ static int tcp_bind_locked(struct listener *l, union conn_address *a, socklen_t 
     l->held = held_find(a);
     bool any_port = a->in4.sin_port == 0; /* at the same place in v4 and v6 */
     if (l->held == NULL && !any_port) {
-        int probe;
+        int probe = -1;
         int status = socket_bind(a, size, false, &probe);
         if (status != 0) {
             return status;

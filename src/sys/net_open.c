@@ -172,7 +172,7 @@ static uint64_t time_left(const struct conn *c)
 
 static int connect_start(struct conn *c, const union conn_address *a, socklen_t size)
 {
-    int fd;
+    int fd = -1;
     int status = net_socket(a->any.sa_family, &fd);
     if (status != 0) {
         return status;

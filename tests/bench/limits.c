@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,7 +23,7 @@
 #include "tessera/sys/net.h"
 
 enum { BUFFER_BYTES = 4 << 20, FILE_BYTES = 256 << 20, SYNC_BYTES = 4 << 10 };
-enum { SYNCS_MAX = 1 << 20, LOG_BYTES = 64 << 20 };
+enum { SYNCS_MAX = 1 << 20, LOG_BYTES = 64 << 20, CHUNK_FILES = 128 };
 
 static double seconds_each = 1;
 static char *buffer; /* BUFFER_BYTES of noise */
@@ -232,6 +231,25 @@ static json_t *write_rate(struct fs_file *file)
     return rate(FILE_BYTES, now() - start, cpu() - start_cpu);
 }
 
+/* What a chunk store must do at least: files of 4 MiB, each written and synced. They are kept until
+ * the end, so that each takes new pages of the page cache, as chunks do. */
+static json_t *chunk_files_rate(const char *dir)
+{
+    static struct fs_file *files[CHUNK_FILES];
+    char path[4096];
+    double start = now(), start_cpu = cpu();
+    for (size_t i = 0; i < CHUNK_FILES; i++) {
+        files[i] = open_file(dir, "chunk", path);
+        check(fs_pwrite(fs_real(), files[i], buffer, BUFFER_BYTES, 0), "write");
+        check(fs_sync(fs_real(), files[i]), "sync");
+    }
+    double seconds = now() - start, cpu_seconds = cpu() - start_cpu;
+    for (size_t i = 0; i < CHUNK_FILES; i++) {
+        fs_close(fs_real(), files[i]);
+    }
+    return rate((double)CHUNK_FILES * BUFFER_BYTES, seconds, cpu_seconds);
+}
+
 static int compare_double(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -294,6 +312,7 @@ int main(int argc, char **argv)
     json_object_set_new(out, "md5", digest_rate(DIGEST_MD5));
     json_object_set_new(out, "sha256", digest_rate(DIGEST_SHA256));
     json_object_set_new(out, "sha512", digest_rate(DIGEST_SHA512));
+    json_object_set_new(out, "chunk_files", chunk_files_rate(dir));
     char path[4096];
     struct fs_file *file = open_file(dir, "stream", path);
     json_object_set_new(out, "disk_write", write_rate(file));

@@ -215,7 +215,8 @@ int meta_dir_list(struct meta_view *v, const char *kind, const char *prefix, con
  *                -> {id, incarnation, raft_id}; a host of that name that left or is re-joining with
  *                "rejoin": id gets a new incarnation; TSR_EEXIST name in use
  * host.update    {id, set{}}        host.state {id, state}     host.remove {id}
- * endpoint.grant {host, epoch (must be current + 1), address, reason}   TSR_ECONFLICT on another
+ * endpoint.grant {host, epoch (must be current + 1), address, reason, term (optional: only as
+ * an entry of that term)}   TSR_ECONFLICT on another
  * epoch setting.put    {name, value} dir.put        {kind, id, value, if: "absent"|"present"|"any"}
  * TSR_EEXIST name or id; TSR_ENOENT dir.delete     {kind, id}      cascades: user -> its
  * assignments, appcreds; project -> assignments batch          {commands: [...]}  all or nothing;

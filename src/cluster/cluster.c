@@ -265,6 +265,8 @@ void cluster_on_leader(struct cluster *c, uint64_t term)
 {
     log_info("cluster", "leading term=%llu", (unsigned long long)term);
     c->leader = true;
+    c->leader_term = term;
+    c->granting = false; /* what was begun in an earlier term is void: grants carry theirs */
     c->leader_since_ms = cluster_now(c);
     c->lease_answered_ms =
         c->leader_since_ms; /* the last answer of the leader before is not known */

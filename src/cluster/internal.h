@@ -47,7 +47,7 @@ struct cluster {
 
     /* leadership */
     bool leader;
-    uint64_t leader_since_ms;
+    uint64_t leader_since_ms, leader_term;
     struct host_seen seen[CLUSTER_HOSTS_MAX];
     size_t seen_count;
     bool changing_members;

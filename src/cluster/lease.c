@@ -7,7 +7,10 @@
  * election, as it can not know what its predecessor answered). The second span covers the first
  * with a margin for drift, so at no time do two hosts hold the role. A planned move asks the holder
  * to give the role back first, then grants at once: no gap beyond one commit. Grants carry epoch +
- * 1 and are refused at apply when another came first. */
+ * 1 and are refused at apply when another came first. They also carry the leader's term and are
+ * refused as entries of another: a grant that was decided by a leader which was then replaced, and
+ * that reaches the log by way of the new one, would overlap with a lease which that one renewed. A
+ * grant whose outcome is not known keeps all renewals refused until it is. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,17 +154,38 @@ void lease_on_renew(struct cluster_op *op)
     consensus_read_index(c->o.consensus, &f->read);
 }
 
+struct grant {
+    struct cluster_op *op; /* whom to tell, or NULL */
+    uint64_t term;
+    json_t *command;
+};
+
+static bool undecided(int status)
+{
+    return status == TSR_ETIMEOUT || status == TSR_ENOQUORUM || status == TSR_EUNKNOWN;
+}
+
 static void granted(struct cluster *c, void *arg, int status, json_t *result, const struct err *err)
 {
-    struct cluster_op *op = arg;
-    c->granting = false;
-    c->lease_answered_ms = cluster_now(c); /* the new holder gets its full span */
-    if (op != NULL) {
-        op_done(op, status, json_incref(result), err);
+    struct grant *g = arg;
+    bool same = c->leader && c->leader_term == g->term;
+    if (same && undecided(status) && !c->closing) {
+        cluster_submit(c, json_deep_copy(g->command), granted,
+                       g); /* the epoch admits one of them */
+        return;
+    }
+    if (same) {
+        c->granting = false;
+        c->lease_answered_ms = cluster_now(c); /* the new holder gets its full span */
+    }
+    if (g->op != NULL) {
+        op_done(g->op, status, json_incref(result), err);
     }
     if (status != 0) {
         log_warn("cluster", "admin endpoint not granted: %s", err->msg);
     }
+    json_decref(g->command);
+    free(g);
 }
 
 /* c->granting was set by the caller: no renewal is answered until the grant is decided. */
@@ -180,11 +204,15 @@ static void grant(struct cluster *c, uint64_t host, uint64_t epoch, const char *
     }
     log_info("cluster", "admin endpoint to host %llu epoch=%llu reason=%s",
              (unsigned long long)host, (unsigned long long)epoch, reason);
-    cluster_submit(c,
-                   json_pack("{s:s,s:I,s:I,s:s,s:s}", "op", "endpoint.grant", "host",
-                             (json_int_t)host, "epoch", (json_int_t)epoch, "address", address,
-                             "reason", reason),
-                   granted, op);
+    struct grant *g = calloc(1, sizeof(*g));
+    tsr_assert(g != NULL);
+    g->op = op;
+    g->term = c->leader_term;
+    g->command = json_pack("{s:s,s:I,s:I,s:s,s:s,s:I}", "op", "endpoint.grant", "host",
+                           (json_int_t)host, "epoch", (json_int_t)epoch, "address", address,
+                           "reason", reason, "term", (json_int_t)c->leader_term);
+    tsr_assert(g->command != NULL);
+    cluster_submit(c, json_deep_copy(g->command), granted, g);
 }
 
 /* A host that could hold it: stores images, up, reported lately; @not is avoided, 0 = none. The one
@@ -257,9 +285,8 @@ void lease_op_show(struct cluster_op *op)
 
 struct move {
     struct cluster_op *op;
-    uint64_t to, epoch;
+    uint64_t to, epoch, term;
     struct timer timer;
-    uint64_t wait_until;
 };
 
 static void move_grant(struct move *m)
@@ -267,9 +294,9 @@ static void move_grant(struct move *m)
     struct cluster *c = m->op->c;
     struct cluster_op *op = m->op;
     uint64_t to = m->to, epoch = m->epoch;
+    bool same = c->leader && c->leader_term == m->term;
     free(m);
-    if (!c->leader) {
-        c->granting = false;
+    if (!same) { /* whoever leads now has its own view of the lease */
         op_fail(op, TSR_ENOTLEADER, "leadership changed meanwhile");
         cluster_unpend(c);
         return;
@@ -361,7 +388,7 @@ void lease_op_move(struct cluster_op *op)
     }
     struct move *m = calloc(1, sizeof(*m));
     tsr_assert(m != NULL);
-    *m = (struct move){.op = op, .to = to, .epoch = epoch};
+    *m = (struct move){.op = op, .to = to, .epoch = epoch, .term = c->leader_term};
     timer_init(&m->timer, c->o.loop, on_move_timer);
     c->granting = true;
     c->pending++;

@@ -392,6 +392,7 @@ static int apply_entry(struct apply *a, const struct fsm_entry *entry, struct fs
     digest_update(a->digest, at->digest, FSM_DIGEST_SIZE);
     digest_update(a->digest, head.data, head.size);
     a->index = entry->index;
+    a->term = entry->term;
     a->now = entry->wall_us;
     int rc = 0;
     for (unsigned i = 0; i < entry->count && rc == 0; i++) {

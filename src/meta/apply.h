@@ -13,7 +13,7 @@ struct apply {
     struct meta *meta;
     struct writeset w;
     struct digest *digest;
-    uint64_t index;
+    uint64_t index, term;
     int64_t now;    /* wall_us of the entry */
     unsigned kinds; /* what changed, enum meta_kind */
     struct err err; /* of the refusal */

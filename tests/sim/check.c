@@ -7,7 +7,7 @@
 #include "tessera/base/id.h"
 #include "world.h"
 
-enum { COLLECT_MS = 120000, NUDGE_MS = 10000, DOWNLOAD_MS = 20000, STATUS_EVERY_MS = 20 };
+enum { COLLECT_MS = 320000, NUDGE_MS = 10000, DOWNLOAD_MS = 20000, STATUS_EVERY_MS = 20 };
 
 /* --- while it runs
  * ----------------------------------------------------------------------------------------------------

@@ -545,6 +545,9 @@ void faults_start(struct world *w)
         w->weights[i] = usual[i] * (mild ? 1 : taste[world_below(w, array_len(taste))]);
     }
     w->weights[FAULT_kill]++; /* never nothing at all */
+    for (unsigned i = 0; i < FAULT_COUNT && w->only != 0; i++) {
+        w->weights[i] = w->only >> i & 1 ? usual[i] : 0;
+    }
     w->calm = false;
     later(w, EVERY_MIN_MS, EVERY_MAX_MS, next_fault, w);
 }

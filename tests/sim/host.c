@@ -12,7 +12,7 @@ enum {
     HEARTBEAT_MS = 50,
     SUSPECT_MS = 2000,
     DOWN_MS = 5000,
-    RESERVATION_MS = 20000,
+    RESERVATION_MS = 200000, /* longer than a seal may take */
     BUFFERS = 12,
     JOIN_RETRY_MS = 700,
 };

@@ -15,6 +15,7 @@ struct options {
     uint64_t first, last;
     unsigned jobs, seconds;
     uint64_t chaos_ms;
+    uint32_t only;
     bool trace, twice, single, keep_going;
 };
 
@@ -49,6 +50,7 @@ static void run(uint64_t seed, const struct options *o, bool other_memory, struc
         }
     }
     struct world *w = world_new(seed, o->trace);
+    w->only = o->only;
     world_run(w, o->chaos_ms);
     *out = (struct result){.seed = seed,
                            .hash = w->hash,
@@ -214,8 +216,27 @@ static int usage(void)
             "  --seed S      replay one seed; --trace prints each event\n"
             "  --seeds A..B  run many, N at a time, for at most about T seconds\n"
             "  --twice       run each seed twice: both runs must be the same\n"
+            "  --only F,F..  these kinds of fault only, as named in the totals\n"
             "  --ms N        length of the part with faults, in virtual milliseconds\n");
     return 2;
+}
+
+/* "kill,pause" */
+static bool parse_only(const char *text, uint32_t *out)
+{
+    while (*text != '\0') {
+        size_t n = strcspn(text, ","), i = 0;
+        while (i < FAULT_COUNT &&
+               (strlen(sim_fault_names[i]) != n || strncmp(sim_fault_names[i], text, n) != 0)) {
+            i++;
+        }
+        if (i == FAULT_COUNT) {
+            return false;
+        }
+        *out |= UINT32_C(1) << i;
+        text += n + (text[n] == ',');
+    }
+    return *out != 0;
 }
 
 static bool parse(int argc, char **argv, struct options *o)
@@ -242,6 +263,10 @@ static bool parse(int argc, char **argv, struct options *o)
             o->jobs = (unsigned)strtoul(argv[++i], NULL, 10);
         } else if (v != NULL && strcmp(a, "--seconds") == 0) {
             o->seconds = (unsigned)strtoul(argv[++i], NULL, 10);
+        } else if (v != NULL && strcmp(a, "--only") == 0) {
+            if (!parse_only(argv[++i], &o->only)) {
+                return false;
+            }
         } else if (v != NULL && strcmp(a, "--ms") == 0) {
             o->chaos_ms = strtoull(argv[++i], NULL, 10);
         } else {

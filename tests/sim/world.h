@@ -208,6 +208,7 @@ struct world {
     /* faults */
     uint64_t faults[FAULT_COUNT];
     unsigned weights[FAULT_COUNT];
+    uint32_t only;    /* kinds of fault that may happen; 0 = all */
     unsigned damaged; /* the host whose disk was hurt and is not whole again; 0 = none */
     bool calm;        /* no new faults */
 };

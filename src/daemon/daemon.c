@@ -7,6 +7,8 @@
  * or sync of the log, a damaged file) ends the process at once with a code of its own: what is on
  * disk is what the next start checks. */
 #include <stdio.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -499,18 +501,34 @@ static int exit_code_of(int rv)
                                 : EXIT_CONFIG;
 }
 
+/* The stores are mapped files: a page that the file or the disk does not have ends here. The fault
+ * is in the code that reads the map, so logging from the handler meets no lock. */
+static void on_bus_error(int number)
+{
+    (void)number;
+    log_error("daemon",
+              "this host stops: a page of meta/ or index/ can not be read: the file is cut "
+              "short, or the disk fails");
+    _exit(EXIT_DAMAGED);
+}
+
 int daemon_run(struct daemon *d)
 {
     struct err err = {0};
+    struct sigaction bus = {.sa_handler = on_bus_error};
+    (void)sigaction(SIGBUS, &bus, NULL);
     timer_init(&d->stop_timer, d->control, on_stop_timer);
     int rv = open_all(d, &err);
     if (rv == 0) {
         rv = start_all(d, &err);
     }
     if (rv != 0) {
-        log_error("daemon", "can not start: %s (%s)", err.msg[0] != '\0' ? err.msg : err_text(rv),
-                  err_name(rv));
-        return exit_code_of(rv);
+        const char *reason = err.msg[0] != '\0' ? err.msg : err_text(rv);
+        log_error("daemon", "can not start: %s (%s)", reason, err_name(rv));
+        if (d->cfg.log_file[0] != '\0') {
+            (void)fprintf(stderr, "tesserad: can not start: %s\n", reason);
+        }
+        _exit(exit_code_of(rv)); /* half-open parts have timers and threads: they end with us */
     }
     if (signals_start(d->control, on_stop, on_reload, d) != 0) {
         return EXIT_CONFIG;

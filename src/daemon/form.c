@@ -370,6 +370,19 @@ static void on_reload(void *arg)
     (void)arg;
 }
 
+/* By its path, so that the process keeps its name; by the kernel's link when the file was replaced.
+ */
+static void exec_self(char **argv)
+{
+    char path[PATH_BYTES];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    if (n > 0) {
+        path[n] = '\0';
+        (void)execv(path, argv);
+    }
+    (void)execv("/proc/self/exe", argv);
+}
+
 int form_run(struct daemon *d)
 {
     struct form form = {.d = d};
@@ -403,7 +416,7 @@ int form_run(struct daemon *d)
     uv_loop_run(d->control);
     if (form.formed) {
         log_info("daemon", "formed; starting as a host of the cluster");
-        (void)execv("/proc/self/exe", d->argv);
+        exec_self(d->argv);
         log_error("daemon", "can not start anew; start the service again");
         return EXIT_CONFIG;
     }

@@ -36,7 +36,8 @@ enum {
     TICK_MS = 1000,
     FULL_EVERY_MS = 10 * 60 * 1000,
     LOST_EVERY_MS = 30 * 1000,
-    PASS_GAP_MS = 100,
+    PASS_GAP_MS = 500,
+    PASS_SHARE = 20, /* a pass may take a twentieth of the loop's time */
     BACKOFF_MAX_MS = 60 * 1000,
 };
 
@@ -144,7 +145,7 @@ static void pass_end(struct replicator *r)
     r->local = NULL;
     map_free(&r->local_set);
     map_init(&r->local_set);
-    r->earliest_ms = now + PASS_GAP_MS + 4 * (now - r->pass_start_ms);
+    r->earliest_ms = now + PASS_GAP_MS + (PASS_SHARE - 1) * (now - r->pass_start_ms);
     r->stats.wanted = r->wanted;
     r->stats.present = r->present;
     r->stats.missing = r->wanted - r->present;
@@ -516,6 +517,10 @@ static void marked_cb(struct chunk_req *req, int status)
         drop_over(r);
         return;
     }
+#ifdef TSR_BREAK_DROP_BARRIER
+    barrier_cb(&r->barrier, 0);
+    return;
+#endif
     r->barrier =
         (struct meta_barrier){.loop = r->ctx->loop, .timeout_ms = 5000, .cb = barrier_cb, .arg = r};
     meta_barrier(r->meta, &r->barrier);

@@ -2,9 +2,11 @@
  *
  * Happy path: api_handle finds the route, checks the token on a fresh view, collects JSON where the
  * route wants it, waits for the read barrier where it reads, and calls the handler, which replies
- * once. Failures reply at the step where they are found and nothing later runs. When the client
- * goes away the handler's on_dead runs, and the memory is freed when the last service call has come
- * back (refs). */
+ * once. The token is judged by what this host has applied, so a refusal of a token of our own, or
+ * of a role, is only believed behind a barrier; and behind the barrier of the request it is looked
+ * at again, because it may have been revoked meanwhile. Failures reply at the step where they are
+ * found and nothing later runs. When the client goes away the handler's on_dead runs, and the
+ * memory is freed when the last service call has come back (refs). */
 #include "api/face.h"
 
 #include <stdarg.h>
@@ -106,6 +108,15 @@ static void req_aborted(struct http_req *http)
 /* --- replies -------------------------------------------------------------------------------------
  */
 
+/* All replies of the identity service depend on the token, those of paths that it does not have
+ * too. */
+static void set_vary(struct api_req *r)
+{
+    if (r->segments.count > 0 && strcmp(r->segments.segment[0], "identity") == 0) {
+        http_set_header(r->http, "Vary", "X-Auth-Token");
+    }
+}
+
 void api_json(struct api_req *r, int status, json_t *body)
 {
     size_t size = 0;
@@ -122,9 +133,7 @@ void api_json(struct api_req *r, int status, json_t *body)
         (void)snprintf(value, sizeof(value), "%llu", (unsigned long long)(health.stale_ms / 1000));
         http_set_header(r->http, "X-Tessera-Stale", value);
     }
-    if (r->route != NULL && (r->route->flags & API_IDENTITY) != 0) {
-        http_set_header(r->http, "Vary", "X-Auth-Token");
-    }
+    set_vary(r);
     http_reply(r->http, status, "application/json", text, size);
     free(text);
     req_done(r);
@@ -132,6 +141,7 @@ void api_json(struct api_req *r, int status, json_t *body)
 
 void api_empty(struct api_req *r, int status)
 {
+    set_vary(r);
     http_reply(r->http, status, NULL, NULL, 0);
     req_done(r);
 }
@@ -365,6 +375,58 @@ static void find_route(struct api_req *r, struct match *m)
 /* --- the steps
  * ------------------------------------------------------------------------------------------ */
 
+/* Token text of the request without white space around it (http_header strips), or NULL. */
+static const char *request_token(const struct api_req *r)
+{
+    const char *token = http_header(r->http, "X-Auth-Token");
+    return token != NULL && token[0] != '\0' && strlen(token) <= TOKEN_TEXT_MAX ? token : NULL;
+}
+
+/* What this host knows of the token now, into r->caller. */
+static int token_check(struct api_req *r)
+{
+    struct meta_view *view = NULL;
+    struct caller caller = {0};
+    int rv = meta_view_open(r->o->meta, &view);
+    if (rv != 0) {
+        return rv;
+    }
+    rv = identity_check(r->o->identity, view, request_token(r), loop_wall_us(r->o->loop), &caller);
+    meta_view_close(view);
+    if (rv == 0) {
+        r->caller = caller;
+    }
+    return rv;
+}
+
+static bool lacks_role(const struct api_req *r)
+{
+    return (r->route->flags & API_ADMIN) != 0 && !r->caller.local_admin &&
+           !caller_is_admin(&r->caller);
+}
+
+static void token_refuse(struct api_req *r, int status)
+{
+    if (status != 0) {
+        api_error(r, status, NULL);
+    } else {
+        api_errorf(r, TSR_EFORBIDDEN, "This needs the role admin.");
+    }
+}
+
+bool api_token_again(struct api_req *r)
+{
+    if ((r->route->flags & API_OPEN) != 0 || r->caller.local_admin) {
+        return true;
+    }
+    int rv = token_check(r);
+    if (rv != 0 || lacks_role(r)) {
+        token_refuse(r, rv);
+        return false;
+    }
+    return true;
+}
+
 static void step_handler(struct api_req *r)
 {
     r->route->fn(r);
@@ -377,7 +439,9 @@ static void barrier_cb(struct meta_barrier *barrier, int status)
         return;
     }
     if (status == 0) {
-        step_handler(r);
+        if (api_token_again(r)) {
+            step_handler(r);
+        }
         return;
     }
     struct cluster_health health;
@@ -443,11 +507,41 @@ static void step_body(struct api_req *r)
     step_barrier(r);
 }
 
-/* Token text of the request without white space around it (http_header strips), or NULL. */
-static const char *request_token(struct api_req *r)
+static void token_judge(struct api_req *r);
+
+static void token_barrier_cb(struct meta_barrier *barrier, int status)
 {
-    const char *token = http_header(r->http, "X-Auth-Token");
-    return token != NULL && token[0] != '\0' && strlen(token) <= TOKEN_TEXT_MAX ? token : NULL;
+    struct api_req *r = barrier->arg;
+    (void)status; /* without a majority, what this host knows decides */
+    if (!api_release(r)) {
+        token_judge(r);
+    }
+}
+
+/* A token of ours that is refused may be of a user or a role that another host has just made. */
+static bool token_doubtful(const struct api_req *r, int status)
+{
+    const char *token = request_token(r);
+    return !r->token_again && (status == 0 || status == TSR_EUNAUTHORIZED) &&
+           str_starts(token, "tsr1.");
+}
+
+static void token_judge(struct api_req *r)
+{
+    int rv = token_check(r);
+    if (rv == 0 && !lacks_role(r)) {
+        step_body(r);
+        return;
+    }
+    if (!token_doubtful(r, rv)) {
+        token_refuse(r, rv);
+        return;
+    }
+    r->token_again = true;
+    r->barrier = (struct meta_barrier){
+        .loop = r->o->loop, .timeout_ms = 1000, .cb = token_barrier_cb, .arg = r};
+    api_hold(r);
+    meta_barrier(r->o->meta, &r->barrier);
 }
 
 static void step_token(struct api_req *r)
@@ -469,21 +563,7 @@ static void step_token(struct api_req *r)
         api_error(r, TSR_EUNAUTHORIZED, NULL);
         return;
     }
-    struct meta_view *view = api_view(r);
-    if (view == NULL) {
-        return;
-    }
-    int rv = identity_check(r->o->identity, view, token, loop_wall_us(r->o->loop), &r->caller);
-    meta_view_close(view);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-        return;
-    }
-    if ((flags & API_ADMIN) != 0 && !caller_is_admin(&r->caller)) {
-        api_errorf(r, TSR_EFORBIDDEN, "This needs the role admin.");
-        return;
-    }
-    step_body(r);
+    token_judge(r);
 }
 
 /* Root, or a member of the socket file's group (the file mode lets nobody else connect). */

@@ -56,6 +56,7 @@ struct api_req {
     /* private */
     struct meta_barrier barrier;
     bool replied;
+    bool token_again; /* the token was looked at again behind a barrier */
 };
 
 /* Hold the request over an asynchronous call; the callback begins with
@@ -63,6 +64,10 @@ struct api_req {
  */
 void api_hold(struct api_req *r);
 bool api_release(struct api_req *r);
+
+/* Look at the caller's token again, now that a read barrier was passed: what it allows may have
+ * changed through another host. false: it is not valid any more, and the error was replied. */
+bool api_token_again(struct api_req *r);
 
 /* A view for this request's reads; on failure the error was replied and NULL is returned. */
 struct meta_view *api_view(struct api_req *r);

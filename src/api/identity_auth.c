@@ -162,8 +162,8 @@ void ident_token_create(struct api_req *r)
 /* Who may look at a token or revoke it: its own user, administrators, services. */
 static bool may_handle(const struct api_req *r, const struct caller *subject)
 {
-    return r->caller.local_admin || (r->caller.roles & (ROLE_ADMIN | ROLE_SERVICE)) != 0 ||
-           ident_self(r, subject->user_id);
+    return r->caller.local_admin || caller_is_admin(&r->caller) ||
+           (r->caller.roles & ROLE_SERVICE) != 0 || ident_self(r, subject->user_id);
 }
 
 /* false: replied. */
@@ -216,7 +216,6 @@ void ident_token_delete(struct api_req *r)
     }
     json_t *value = json_pack("{s:s,s:I}", "id", subject.audit_id, "expires_at",
                               (json_int_t)subject.expires_us);
-    http_set_header(r->http, "Vary", "X-Auth-Token");
     ident_submit(
         r, &(struct ident_change){
                .command = ident_put("revocation", subject.audit_id, value, "any"), .status = 204});

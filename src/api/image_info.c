@@ -61,6 +61,10 @@ void image_store_delete(struct api_req *r)
                    "You are not authorized to complete delete_image_location action.");
         return;
     }
+    if (strcmp(r->args[0], r->o->store_id) != 0) {
+        api_errorf(r, TSR_ECONFLICT, "The selected store is not available on this host.");
+        return;
+    }
     json_t *image = find(r, 1, ACT_SHOW);
     if (image == NULL) {
         return;

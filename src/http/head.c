@@ -221,6 +221,10 @@ static int head_check(struct http_parse *p, struct http_head *head)
         p->parser.content_length > INT64_MAX) {
         return 400;
     }
+    const char *expect = http_head_get(head, "expect");
+    if (expect != NULL && expect[0] != 0 && !str_ieq(expect, "100-continue")) {
+        return 417;
+    }
     return 0;
 }
 

@@ -306,10 +306,16 @@ void reply_notice(struct session *s, int status)
         return;
     }
     const char *reason = http_reason(status);
+    char body[160], id[HTTP_REQUEST_ID];
+    request_id_make(s, id);
+    snprintf(body, sizeof body,
+             "{\"error\": {\"code\": %d, \"title\": \"%s\", \"message\": \"The request could not "
+             "be understood.\"}}",
+             status, reason);
     snprintf(s->notice_text, sizeof s->notice_text,
-             "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-             "Connection: close\r\n\r\n%s\n",
-             status, reason, server_date(s->server), strlen(reason) + 1, reason);
+             "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\nx-openstack-request-id: %s\r\nConnection: close\r\n\r\n%s",
+             status, reason, server_date(s->server), strlen(body), id, body);
     notice_send(s);
 }
 

@@ -38,6 +38,14 @@ static bool id_valid(const char *text)
     return size > 0 && size <= 64;
 }
 
+void request_id_make(struct session *s, char out[HTTP_REQUEST_ID])
+{
+    uint8_t random[16];
+    memcpy(out, "req-", 4);
+    loop_random(s->server->loop, random, sizeof random);
+    uuid_format(random, out + 4);
+}
+
 static void id_set(struct http_req *req)
 {
     const char *given = http_head_get(&req->head, "x-openstack-request-id");
@@ -45,10 +53,7 @@ static void id_set(struct http_req *req)
         str_copy(req->id, sizeof req->id, given);
         return;
     }
-    uint8_t random[16];
-    memcpy(req->id, "req-", 4);
-    loop_random(req->session->server->loop, random, sizeof random);
-    uuid_format(random, req->id + 4);
+    request_id_make(req->session, req->id);
 }
 
 /* From the head that the session's parser has just completed. NULL when out of memory. */

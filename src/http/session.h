@@ -57,7 +57,7 @@ struct session {
     int64_t dropped;
     struct conn_write notice; /* 100 Continue, or the answer to a bad head */
     bool notice_out;
-    char notice_text[256];
+    char notice_text[512];
 };
 
 struct http_req {
@@ -123,6 +123,8 @@ bool session_idle(const struct session *s);
 
 /* request.c */
 struct http_req *request_new(struct session *s);
+/* A new request id, "req-<uuid>". */
+void request_id_make(struct session *s, char out[HTTP_REQUEST_ID]);
 void request_free(struct http_req *req);
 
 /* body.c */

@@ -90,9 +90,11 @@ static int write_synced(struct file_store *fs, const char *path, const void *dat
         return rv;
     }
     rv = size > 0 ? fs_pwrite(fs->fs, f, data, size, 0) : 0;
+#ifndef TSR_BREAK_CHUNK_SYNC
     if (rv == 0) {
         rv = fs_sync(fs->fs, f);
     }
+#endif
     fs_close(fs->fs, f);
     return rv;
 }

@@ -120,6 +120,9 @@ static void round_check(struct consensus *c)
         }
         yes += said && m->role == CONSENSUS_VOTER;
     }
+#ifdef TSR_BREAK_READ_CONFIRM
+    yes = conf->count;
+#endif
     if (yes <= conf_voters(conf) / 2) {
         return;
     }

@@ -81,8 +81,10 @@ static int write_copy(struct fs *fs, const char *dir, int copy, const struct vot
         return rv;
     encode(v, page);
     rv = fs_pwrite(fs, f, page, COPY_SIZE, 0);
+#ifndef TSR_BREAK_VOTE_SYNC /* defects that the simulator must find: docs/simulation.md */
     if (rv == 0)
         rv = fs_sync(fs, f);
+#endif
     fs_close(fs, f);
     return rv;
 }

@@ -339,6 +339,9 @@ static int apply_decoded(struct apply *a, struct fsm_command *c, const json_t *c
     struct result_record old, own;
     writeset_reset(&a->w);
     int rc = result_get(a, c->id, &old);
+#ifdef TSR_BREAK_RESULTS
+    rc = TSR_ENOENT;
+#endif
     if (rc == 0) {
         result_fingerprint(fp, &own);
         if (own.has_fp != old.has_fp || memcmp(own.fp, old.fp, sizeof(own.fp)) != 0) {

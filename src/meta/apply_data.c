@@ -231,6 +231,9 @@ static int activate_enough(struct apply *a, const json_t *cmd, int64_t present)
     if (required < 1) {
         required = 1;
     }
+#ifdef TSR_BREAK_ACTIVATE
+    required = 0;
+#endif
     if (present < required) {
         return apply_refuse(a, TSR_EUNAVAILABLE,
                             "The data is on %lld hosts; %lld are needed to store it safely.",

@@ -123,6 +123,9 @@ static void verify_run(struct work *work)
     struct chunk_id is;
     digest_of(DIGEST_SHA256, f->o.buffer, f->o.size, is.bytes);
     f->verified = chunk_id_equal(&is, &f->o.id);
+#ifdef TSR_BREAK_FETCH_VERIFY
+    f->verified = true;
+#endif
 }
 
 static void verify_done(struct work *work)

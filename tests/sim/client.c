@@ -294,6 +294,7 @@ static void upload_finished(void *arg, int status, json_t *result, const struct 
         return;
     }
     if (status == 0) {
+        check_acknowledged(r->h, image_id(r->c));
         decided(r->c, OUTCOME_OK);
     } else if (status == TSR_EGONE || status == TSR_ENOENT || status == TSR_ENOSPC) {
         op_end(r->c, err_name(status));

@@ -254,6 +254,9 @@ static void room_again(void *arg)
 
 static bool blob_full(struct sim_host *h)
 {
+    if (!h->up) {
+        return false; /* a disk that was never used has to take its identity first */
+    }
     world_note(h->w, "host %u has no room for blobs", h->n);
     sim_fs_limit(h->blob_fs,
                  (int64_t)sim_fs_used(h->blob_fs) + (int64_t)world_below(h->w, 20000) + 1);

@@ -280,6 +280,8 @@ void check_applied(struct sim_host *h, uint64_t index);
 void check_leader(struct sim_host *h, uint64_t term);
 bool check_formed(struct world *w);
 bool check_all_applied(struct world *w);
+/* The image was just said to be stored: its replicas are on the disks. */
+void check_acknowledged(struct sim_host *h, const char *id);
 void check_end(struct world *w);
 /* Every image that clients may rely on is whole on some host other than @not. */
 bool check_images_elsewhere(struct world *w, unsigned not );

@@ -32,10 +32,19 @@ static void live(struct api_req *r)
     answer(r, true, "");
 }
 
+/* Records of this host's store were found damaged: other hosts answer better. */
+static bool damaged(struct api_req *r)
+{
+    return r->o->meta != NULL && meta_damaged(r->o->meta) > 0;
+}
+
 /* New requests are welcome: part of a cluster that has a leader, and not stopping. */
 static void ready(struct api_req *r)
 {
-    answer(r, !draining(r) && quorum(r), draining(r) ? "stopping\n" : "no leader\n");
+    answer(r, !draining(r) && quorum(r) && !damaged(r),
+           draining(r)  ? "stopping\n"
+           : damaged(r) ? "damaged store\n"
+                        : "no leader\n");
 }
 
 /* Images can be read here, at worst stale ones. */
@@ -47,7 +56,10 @@ static void readable(struct api_req *r)
     }
     bool good = health.applied > 0 &&
                 (health.ready || health.stale_ms <= (uint64_t)r->o->stale_reads_max_ms);
-    answer(r, good && !draining(r), draining(r) ? "stopping\n" : "no data to serve\n");
+    answer(r, good && !draining(r) && !damaged(r),
+           draining(r)  ? "stopping\n"
+           : damaged(r) ? "damaged store\n"
+                        : "no data to serve\n");
 }
 
 /* Changes and uploads are accepted here. */

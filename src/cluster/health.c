@@ -51,6 +51,7 @@ static json_t *make_report(struct cluster *c)
     json_set_int(r, "manifests", (int64_t)stats.manifest_count);
     json_set_int(r, "bad_chunks", (int64_t)stats.bad_count);
     json_set_int(r, "applied", (int64_t)consensus_applied(c->o.consensus));
+    json_set_int(r, "damaged_records", (int64_t)meta_damaged(c->o.meta));
     json_set_str(r, "version", c->o.version);
     json_set_bool(r, "draining", c->draining);
     if (c->o.replicator != NULL && *c->o.replicator != NULL) {
@@ -211,6 +212,13 @@ static bool has_role(json_t *host, const char *role)
     return false;
 }
 
+/* A new leader has no reports yet: until they must have come, the record counts. Else an upload in
+ * these moments would see no host to store on but this one. */
+static bool not_heard_yet(struct cluster *c, const struct host_seen *s)
+{
+    return s != NULL && s->report_ms == 0 && cluster_now(c) - s->first_ms < c->o.suspect_ms;
+}
+
 size_t health_hosts(struct cluster *c, struct placement_host out[CLUSTER_HOSTS_MAX])
 {
     struct meta_view *view = NULL;
@@ -245,7 +253,7 @@ size_t health_hosts(struct cluster *c, struct placement_host out[CLUSTER_HOSTS_M
             uint64_t since = s == NULL ? 0 : s->report_ms != 0 ? s->report_ms : s->first_ms;
             p->lost = s != NULL && !p->up && p->id != c->o.self &&
                       cluster_now(c) - since > c->o.repair_after_ms;
-            p->up = p->up && health_fresh(c, p->id);
+            p->up = p->up && (health_fresh(c, p->id) || not_heard_yet(c, s));
             if (s != NULL && s->report != NULL) {
                 p->available_bytes = json_int(s->report, "available_bytes", -1);
                 p->total_bytes = json_int(s->report, "total_bytes", -1);

@@ -131,6 +131,10 @@ static void add_warnings(json_t *out, json_t *hosts, const struct consensus_stat
             warn(list, "REPLICAS_LOW", "host %s is still fetching %lld replicas",
                  json_str_or(h, "name", "?"), (long long)missing);
         }
+        if (json_int(json_obj(h, "report"), "damaged_records", 0) > 0) {
+            warn(list, "STATE_DAMAGED", "host %s met damaged records in its metadata store",
+                 json_str_or(h, "name", "?"));
+        }
         if (json_int(json_obj(h, "report"), "bad_chunks", 0) > 0) {
             warn(list, "CHUNK_BAD", "host %s has quarantined damaged chunks",
                  json_str_or(h, "name", "?"));

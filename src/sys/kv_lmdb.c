@@ -12,13 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
 #include "tessera/base/log.h"
 #include "tessera/sys/kv.h"
 
-enum { READERS_MAX = 4096 };
+enum { READERS_MAX = 4096, STORE_DAMAGED_EXIT = 65 /* EX_DATAERR: operator needed */ };
 
 struct lmdb_kv {
     struct kv base;
@@ -378,12 +379,22 @@ static int open_dbs(struct lmdb_kv *s, const char *const *names, unsigned count)
     return mdb_txn_commit(txn);
 }
 
+/* LMDB met a page that cannot be: nothing more may be read from or written to this store. */
+static void on_assert(MDB_env *env, const char *text)
+{
+    const char *path = "";
+    (void)mdb_env_get_path(env, &path);
+    log_error("kv", "this host stops: the store in %s is damaged (%s)", path, text);
+    _exit(STORE_DAMAGED_EXIT);
+}
+
 static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, bool nosync)
 {
     unsigned flags = MDB_NOTLS | (nosync ? MDB_NOSYNC : MDB_NOMETASYNC);
     int dead = 0;
     int rv = mdb_env_create(&s->env);
     if (rv == 0) {
+        (void)mdb_env_set_assert(s->env, on_assert);
         rv = mdb_env_set_mapsize(s->env, map_bytes);
     }
     if (rv == 0) {

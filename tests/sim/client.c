@@ -718,7 +718,10 @@ static void barrier_done(struct meta_barrier *req, int status)
 static void try_now(void *arg)
 {
     struct client *c = arg;
-    struct sim_host *h = host_any(c->w);
+    struct sim_host *h = &c->w->hosts[1 + world_below(c->w, c->w->host_count)];
+    if (!h->up || h->fatal) { /* a paused one takes the request and answers when it goes on */
+        h = host_any(c->w);
+    }
     c->tries++;
     if (h == NULL) {
         unclear(c);

@@ -66,6 +66,8 @@ struct meta_submit {
     struct consensus_submit submit;
     struct meta *meta;
     char *text;
+    bool has_fp; /* the command has a fingerprint: its id may be another request's too */
+    uint8_t fp[16];
     int status;
     json_t *result;
     struct err err;

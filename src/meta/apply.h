@@ -63,11 +63,12 @@ int apply_hosts_up(struct apply *a, int64_t *out);
 bool host_has_role(const json_t *host, const char *role);
 
 /* results.c: outcomes of commands by id. */
+enum { RESULT_FP_SIZE = 16 };
 struct result_record {
     uint64_t index;
     int code;
     bool has_fp;
-    uint8_t fp[16];
+    uint8_t fp[RESULT_FP_SIZE];
     const char *text; /* borrowed from the store */
     size_t size;
 };
@@ -78,6 +79,9 @@ int result_put(struct apply *a, const uint8_t id[COMMAND_ID_SIZE],
 /* Forget outcomes older than the window, at most a few a command. */
 int result_evict(struct apply *a, unsigned commands);
 void result_fingerprint(const char *fp, struct result_record *out);
+/* Is the outcome kept under @id that of a command with another fingerprint? */
+bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
+                       const uint8_t fp[RESULT_FP_SIZE]);
 
 #define APPLY_COMMANDS(X)               \
     X("cluster.init", cluster_init)     \

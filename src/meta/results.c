@@ -8,19 +8,15 @@
 
 #include <string.h>
 
+#include "meta/view.h"
 #include "tessera/base/digest.h"
 
 enum { RESULT_HEAD = 8 + 4 + 1 + 16 };
 
-int result_get(struct apply *a, const uint8_t id[COMMAND_ID_SIZE], struct result_record *out)
+static int result_decode(struct kv_val key, struct kv_val value, struct result_record *out)
 {
-    struct kv_val value, key = kv_val_of(id, COMMAND_ID_SIZE);
     const char *text;
     size_t size;
-    int rc = writeset_get(&a->w, DB_RESULT, key, &value);
-    if (rc != 0) {
-        return rc;
-    }
     if (record_decode(key, value, &text, &size) != 0 || size < RESULT_HEAD) {
         return TSR_ECORRUPT;
     }
@@ -32,6 +28,23 @@ int result_get(struct apply *a, const uint8_t id[COMMAND_ID_SIZE], struct result
     out->text = text + RESULT_HEAD;
     out->size = size - RESULT_HEAD;
     return 0;
+}
+
+int result_get(struct apply *a, const uint8_t id[COMMAND_ID_SIZE], struct result_record *out)
+{
+    struct kv_val value, key = kv_val_of(id, COMMAND_ID_SIZE);
+    int rc = writeset_get(&a->w, DB_RESULT, key, &value);
+    return rc != 0 ? rc : result_decode(key, value, out);
+}
+
+bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
+                       const uint8_t fp[RESULT_FP_SIZE])
+{
+    struct result_record record;
+    struct kv_val value, key = kv_val_of(id, COMMAND_ID_SIZE);
+    int rc = kv_get(v->meta->kv, v->txn, DB_RESULT, key, &value);
+    return rc == 0 && result_decode(key, value, &record) == 0 &&
+           (!record.has_fp || memcmp(record.fp, fp, RESULT_FP_SIZE) != 0);
 }
 
 int result_put(struct apply *a, const uint8_t id[COMMAND_ID_SIZE],

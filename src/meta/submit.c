@@ -24,10 +24,29 @@ static void refusal_text(struct meta_submit *req)
     }
 }
 
+/* Requests with one id share one proposal, and the first of them is applied. Whose fingerprint is
+ * another one did not get what it asked for. */
+static void fingerprint_check(struct meta_submit *req)
+{
+    struct meta_view *view = NULL;
+    if (!req->has_fp || meta_view_open(req->meta, &view) != 0) {
+        return;
+    }
+    if (result_of_another(view, req->id, req->fp)) {
+        req->status = TSR_EUNPROCESSABLE;
+        free(req->text);
+        req->text = NULL;
+    }
+    meta_view_close(view);
+}
+
 static void submit_answer(struct task *task)
 {
     struct meta_submit *req = container_of(task, struct meta_submit, task);
     if (req->text != NULL) { /* now the outcome's text */
+        fingerprint_check(req);
+    }
+    if (req->text != NULL) {
         req->result = json_parse(req->text, strlen(req->text));
         free(req->text);
         req->text = NULL;
@@ -97,6 +116,10 @@ static void submit_propose(struct task *task)
 static int submit_encode(struct meta_submit *req, json_t *command)
 {
     uint64_t born = atomic_load(&req->meta->applied);
+    struct result_record mark;
+    result_fingerprint(json_str(command, "fp"), &mark);
+    req->has_fp = mark.has_fp;
+    memcpy(req->fp, mark.fp, sizeof(req->fp));
     if (!json_is_object(command) || json_set_int(command, "v", META_COMMAND_VERSION) != 0 ||
         json_set_int(command, "born", (int64_t)born) != 0) {
         return err_set(&req->err, TSR_EINVAL, "%s", "A command is a JSON object.");

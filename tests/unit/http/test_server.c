@@ -27,7 +27,7 @@ static struct http_server *server;
 static unsigned port;
 static FILE *file;
 static char stream_data[STREAM_PIECE];
-static atomic_int aborts, body_ends, write_fails;
+static atomic_int handled, aborts, body_ends, write_fails;
 
 struct job {
     struct timer timer;
@@ -178,6 +178,7 @@ static void handler(void *arg, struct http_req *req)
 {
     (void)arg;
     const char *path = http_path(req);
+    atomic_fetch_add(&handled, 1);
     if (strcmp(path, "/hello") == 0) {
         reply_text(req, 200, "hello");
     } else if (strcmp(path, "/echo") == 0) {
@@ -227,6 +228,7 @@ static void handler(void *arg, struct http_req *req)
 static void server_start(const struct http_options *options)
 {
     struct err err = {0};
+    atomic_store(&handled, 0);
     atomic_store(&aborts, 0);
     atomic_store(&body_ends, 0);
     atomic_store(&write_fails, 0);
@@ -768,7 +770,7 @@ static void a_client_that_leaves_aborts_its_request(void **state)
     static const char hold[] = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n";
     int fd = client_open();
     assert_true(client_send(fd, hold, sizeof hold - 1));
-    usleep(50000);
+    wait_for(&handled, 1);
     reset_close(fd);
     wait_for(&aborts, 1);
 
@@ -782,7 +784,7 @@ static void a_client_that_leaves_aborts_its_request(void **state)
     static const char big[] = "GET /stream?1000000000 HTTP/1.1\r\nHost: x\r\n\r\n";
     fd = client_open();
     assert_true(client_send(fd, big, sizeof big - 1));
-    usleep(50000);
+    wait_for(&handled, 3);
     reset_close(fd);
     wait_for(&write_fails, 1);
     wait_for(&aborts, 3);
@@ -790,7 +792,7 @@ static void a_client_that_leaves_aborts_its_request(void **state)
     fd = client_open(); /* leaves before the handler asks for the body */
     static const char early[] = "PUT /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n";
     assert_true(client_send(fd, early, sizeof early - 1));
-    usleep(20000);
+    wait_for(&handled, 4);
     close(fd);
     wait_for(&aborts, 4);
 }
@@ -856,7 +858,7 @@ static void a_closing_server_finishes_what_it_has_begun(void **state)
     int idle = client_open();
     int busy = client_open();
     assert_true(client_send(busy, text, sizeof text - 1));
-    usleep(20000);
+    wait_for(&handled, 1);
     drain_ms = 2000;
     static struct task task = {.run = close_task};
     loop_post(loop, &task);
@@ -874,7 +876,7 @@ static void a_closing_server_finishes_what_it_has_begun(void **state)
     busy = client_open();
     static const char hold[] = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n";
     assert_true(client_send(busy, hold, sizeof hold - 1));
-    usleep(20000);
+    wait_for(&handled, 1);
     server_stop(50);
     assert_int_equal(atomic_load(&aborts), 1);
     close(busy);

@@ -113,8 +113,8 @@ static void a_call_without_an_answer_times_out(void **state)
     (void)state;
     struct world *w = world_new(64 << 20);
     struct probe p, after;
-    probe_start(&p, w->net, 2, PEER_SEAL, text("x"), nothing(), 100);
     uint64_t from = loop_now_ms(w->loop);
+    probe_start(&p, w->net, 2, PEER_SEAL, text("x"), nothing(), 100);
     test_run_until(w->loop, &p.done, 5000);
     check_code(p.status, TSR_ETIMEOUT);
     check(loop_now_ms(w->loop) - from >= 95);

@@ -155,6 +155,7 @@ enum image_action {
     ACT_STORES_DETAIL,
     ACT_TASKS,
     ACT_CACHE,
+    ACT_METADEF_READ,
     ACT_METADEF_WRITE,
 };
 /* @image: record or NULL for actions without one. @is_member: the caller's project has a member

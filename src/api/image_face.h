@@ -32,6 +32,10 @@ void image_locations_list(struct api_req *r);
 char *schema_text(const char *name);
 void image_schema(struct api_req *r);
 
+/* schemas_metadef.c: the same for /v2/schemas/metadefs. */
+char *metadef_schema_text(const char *name);
+void metadef_schema(struct api_req *r);
+
 /* image_members.c */
 void image_members_list(struct api_req *r);
 void image_members_get(struct api_req *r);

@@ -44,6 +44,7 @@ static const struct {
     [ACT_STORES_DETAIL] = {"stores_info_detail", RULE_SERVICE},
     [ACT_TASKS] = {"tasks_api_access", RULE_ADMIN},
     [ACT_CACHE] = {"cache_image", RULE_ADMIN},
+    [ACT_METADEF_READ] = {"get_metadef", RULE_PROJECT},
     [ACT_METADEF_WRITE] = {"modify_metadef", RULE_ADMIN},
 };
 

@@ -50,6 +50,21 @@ static int put_check(struct apply *a, const json_t *cmd, bool exists)
     return strcmp(mode, "any") == 0 ? 0 : apply_refuse(a, TSR_EINVAL, "Invalid condition.");
 }
 
+/* A command made from a version of the entry is only for that version (docs/adr/0002). */
+static int version_check(struct apply *a, const json_t *cmd, const json_t *old)
+{
+    const json_t *made_from = json_object_get(cmd, "version");
+    if (made_from == NULL) {
+        return 0;
+    }
+    if (!json_is_integer(made_from)) {
+        return apply_refuse(a, TSR_EINVAL, "Invalid version of a directory entry.");
+    }
+    return json_integer_value(made_from) == json_int(old, "version", 0)
+               ? 0
+               : apply_refuse(a, TSR_EVERSION, "The entry was changed meanwhile.");
+}
+
 static int ids_ok(struct apply *a, const char *kind, const char *id)
 {
     if (!dir_kind_ok(kind)) {
@@ -96,6 +111,9 @@ int apply_dir_put(struct apply *a, const json_t *cmd)
     }
     if (rc == 0) {
         rc = put_check(a, cmd, old != NULL);
+    }
+    if (rc == 0) {
+        rc = version_check(a, cmd, old);
     }
     if (rc == 0 && name_key(&name, kind, given)) {
         rc = name_check(a, &name, id);
@@ -182,6 +200,9 @@ int apply_dir_delete(struct apply *a, const json_t *cmd)
         if (rc == TSR_ENOENT) {
             rc = apply_refuse(a, TSR_ENOENT, "No such entry.");
         }
+    }
+    if (rc == 0) {
+        rc = version_check(a, cmd, old);
     }
     if (rc == 0) {
         dir_store(a, kind, id, old, NULL);

@@ -100,7 +100,7 @@ static const struct {
 } imageless[] = {
     {ACT_LIST, "yyyyyf"},        {ACT_CREATE, "fyyyyf"},        {ACT_PUBLICIZE, "ffffyf"},
     {ACT_COMMUNITIZE, "fyyyyf"}, {ACT_STORES_DETAIL, "ffffyy"}, {ACT_TASKS, "ffffyf"},
-    {ACT_CACHE, "ffffyf"},       {ACT_METADEF_WRITE, "ffffyf"},
+    {ACT_CACHE, "ffffyf"},       {ACT_METADEF_READ, "yyyyyf"},  {ACT_METADEF_WRITE, "ffffyf"},
 };
 
 static void actions_without_an_image_ask_for_roles_only(void **state)

@@ -202,7 +202,7 @@ int meta_setting_get(struct meta_view *v, const char *name, json_t **out);
 
 /* The directory: records of identity and cluster by kind and id, unique by (kind, domain, name)
  * where they carry "name". Kinds: domain project user role assignment appcred token_key revocation
- * secret join_token. */
+ * secret join_token metadef metadef_type. */
 int meta_dir_get(struct meta_view *v, const char *kind, const char *id, json_t **out);
 /* By name within a domain ("" where the kind has none; for "appcred" the user's id). */
 int meta_dir_find(struct meta_view *v, const char *kind, const char *domain, const char *name,
@@ -238,7 +238,8 @@ int meta_dir_list(struct meta_view *v, const char *kind, const char *prefix, con
  * image.replica  {manifest, host, state: "present"|"missing"}  for all images of that manifest
  * member.add     {id, member, quota} -> {member}; TSR_EEXIST, TSR_ETOOBIG, TSR_EFORBIDDEN not
  * shared member.status  {id, member, status} -> {member}; TSR_ENOENT member.remove  {id, member}
- * Optional in any: "fp" (text): fingerprint of the client's request; the same command id with
- * another fp is TSR_EUNPROCESSABLE. */
+ * Optional in dir.put and dir.delete: "version" of the entry that the command was made from;
+ * TSR_EVERSION when it has another one. Optional in any: "fp" (text): fingerprint of the client's
+ * request; the same command id with another fp is TSR_EUNPROCESSABLE. */
 
 #endif

@@ -85,6 +85,43 @@ static void list_schemas_hold_the_schema_of_one(void **state)
     json_decref(image);
 }
 
-TEST_MAIN(cmocka_unit_test(every_schema_is_json_and_others_are_not_there),
+static void metadata_definitions_have_schemas_of_one_and_of_many(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *name;
+        bool definitions;
+    } rows[] = {
+        {"namespace", "namespace", true},
+        {"namespaces", "namespaces", true},
+        {"object", "object", true},
+        {"objects", "objects", true},
+        {"property", "property", true},
+        {"properties", "properties", true},
+        {"tag", "tag", false},
+        {"tags", "tags", false},
+        {"resource_type", "resource_type_association", false},
+        {"resource_types", "resource_type_associations", false},
+    };
+    for (size_t i = 0; i < array_len(rows); i++) {
+        char *text = metadef_schema_text(rows[i].path);
+        check(text != NULL);
+        json_t *value = json_parse(text, strlen(text));
+        check(value != NULL);
+        check_str(json_str(value, "name"), rows[i].name);
+        check_int(json_obj(value, "definitions") != NULL, rows[i].definitions);
+        bool many = i % 2 == 1;
+        check_int(json_arr(value, "links") != NULL, many);
+        check(!many || json_obj(json_obj(value, "properties"), rows[i].name) != NULL);
+        check_int(json_arr(value, "required") != NULL, !many);
+        json_decref(value);
+        free(text);
+    }
+    check(metadef_schema_text("nonsense") == NULL);
+    check(metadef_schema_text("") == NULL);
+}
+
+TEST_MAIN(cmocka_unit_test(metadata_definitions_have_schemas_of_one_and_of_many),
+          cmocka_unit_test(every_schema_is_json_and_others_are_not_there),
           cmocka_unit_test(the_image_schema_has_every_base_field_and_marks_the_others),
           cmocka_unit_test(list_schemas_hold_the_schema_of_one))

@@ -78,6 +78,35 @@ static void conditions_and_forms_are_checked(void **state)
     store_close(&s);
 }
 
+static void a_change_made_from_an_older_version_is_refused(void **state)
+{
+    (void)state;
+    struct store s;
+    store_open(&s);
+    check_ok(run(&s, "{'op':'dir.put','kind':'metadef','id':'1','value':{'name':'n','version':1},"
+                     "'if':'absent'}"));
+    check_code(run(&s, "{'op':'dir.put','kind':'metadef','id':'1','value':{'name':'m',"
+                       "'version':3},'if':'present','version':2}"),
+               TSR_EVERSION);
+    check_str(named(&s, "metadef", "", "n"), "1");
+    check_ok(run(&s, "{'op':'dir.put','kind':'metadef','id':'1','value':{'name':'m','version':2},"
+                     "'if':'present','version':1}"));
+    check_str(named(&s, "metadef", "", "m"), "1");
+    check_code(run(&s, "{'op':'dir.delete','kind':'metadef','id':'1','version':1}"), TSR_EVERSION);
+    check_code(run(&s, "{'op':'dir.delete','kind':'metadef','id':'1','version':'2'}"), TSR_EINVAL);
+    check(has(&s, "metadef", "1"));
+    check_ok(run(&s, "{'op':'dir.delete','kind':'metadef','id':'1','version':2}"));
+    check_code(run(&s, "{'op':'dir.put','kind':'metadef','id':'1','value':{},'if':'present',"
+                       "'version':2}"),
+               TSR_ENOENT);
+    /* An entry without a version counts as version 0. */
+    check_ok(run(&s, "{'op':'dir.put','kind':'role','id':'r','value':{}}"));
+    check_code(run(&s, "{'op':'dir.put','kind':'role','id':'r','value':{},'version':1}"),
+               TSR_EVERSION);
+    check_ok(run(&s, "{'op':'dir.put','kind':'role','id':'r','value':{},'version':0}"));
+    store_close(&s);
+}
+
 static void what_hangs_on_a_user_or_project_goes_with_it(void **state)
 {
     (void)state;
@@ -140,5 +169,6 @@ static void entries_of_a_kind_are_listed_by_prefix_in_pages(void **state)
 TEST_MAIN(cmocka_unit_test(entries_are_found_by_id_and_name),
           cmocka_unit_test(names_are_unique_in_their_domain),
           cmocka_unit_test(conditions_and_forms_are_checked),
+          cmocka_unit_test(a_change_made_from_an_older_version_is_refused),
           cmocka_unit_test(what_hangs_on_a_user_or_project_goes_with_it),
           cmocka_unit_test(entries_of_a_kind_are_listed_by_prefix_in_pages))

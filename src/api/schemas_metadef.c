@@ -140,15 +140,15 @@ static const struct kind {
      association_fields, "\"name\"", NULL, false},
 };
 
-/* Without the closing brace. */
-static void add_one(struct buf *b, const struct kind *k)
+/* Without the closing brace. @required: inside of the brackets. */
+static void add_one(struct buf *b, const struct kind *k, const char *required)
 {
     const char *const pieces[] = {"{\"name\":\"",
                                   k->one_name,
                                   "\",\"properties\":{",
                                   k->fields,
                                   "},\"required\":[",
-                                  k->required,
+                                  required,
                                   "],\"additionalProperties\":false"};
     for (size_t i = 0; i < array_len(pieces); i++) {
         (void)buf_append_str(b, pieces[i]);
@@ -168,7 +168,7 @@ static void add_many(struct buf *b, const struct kind *k)
     (void)buf_printf(b, "{\"name\":\"%s\",\"properties\":{\"%s\":", k->many_name, k->many_name);
     (void)buf_append_str(b, k->by_name ? "{\"type\":\"object\",\"additionalProperties\":"
                                        : "{\"type\":\"array\",\"items\":");
-    add_one(b, k);
+    add_one(b, k, k->by_name ? "\"title\",\"type\"" : k->required);
     (void)buf_append_str(b, "}},\"first\":{\"type\":\"string\"},\"next\":{\"type\":\"string\"},"
                             "\"schema\":{\"type\":\"string\"}},\"links\":["
                             "{\"rel\":\"first\",\"href\":\"{first}\"},"
@@ -182,7 +182,7 @@ char *metadef_schema_text(const char *name)
     struct buf b = {0};
     for (size_t i = 0; i < array_len(kinds); i++) {
         if (strcmp(kinds[i].one, name) == 0) {
-            add_one(&b, &kinds[i]);
+            add_one(&b, &kinds[i], kinds[i].required);
             add_definitions(&b, &kinds[i]);
             (void)buf_append_str(&b, "}");
         } else if (strcmp(kinds[i].many, name) == 0) {

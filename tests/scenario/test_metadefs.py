@@ -389,6 +389,7 @@ def writers(cluster, admin, results):
 def restart(cluster, admin, results):
     name = cluster.names()[-1]
     before = admin.expect(200, "GET", path("busy"))
+    admin.close()
     cluster.kill(name)
     cluster.start(name)
     cluster.await_ready()

@@ -1,0 +1,110 @@
+"""Section 6: who may do what; one row a cell of the matrix. Section 7: the limits that are there by default."""
+from contract import OCTETS, PATCH_1, row, section, set_
+
+section("6 policy matrix")
+# action: request, given, body, headers, status for
+WHO = ("reader", "member", "other (shared)", "other (public)", "other (community)", "admin", "service")
+IMAGE = "/v2/images/<id>"
+MATRIX = (
+    ("show", f"GET {IMAGE}", "active", None, {}, (200, 200, 200, 200, 200, 200, 404)),
+    ("download", f"GET {IMAGE}/file", "active", None, {}, (403, 200, 200, 200, 200, 200, 404)),
+    ("download when deactivated", f"GET {IMAGE}/file", "deactivated", None, {}, (403, 403, 403, 403, 403, 200, 404)),
+    ("upload", f"PUT {IMAGE}/file", "queued", b"x", OCTETS, (403, 204, 403, 403, 403, 204, 404)),
+    ("patch", f"PATCH {IMAGE}", "queued", set_("/name", "x"), PATCH_1, (403, 200, 403, 403, 403, 200, 404)),
+    ("delete", f"DELETE {IMAGE}", "queued", None, {}, (403, 204, 403, 403, 403, 204, 404)),
+    ("tag", f"PUT {IMAGE}/tags/t", "queued", None, {}, (403, 204, 403, 403, 403, 204, 404)),
+    ("untag", f"DELETE {IMAGE}/tags/t", "queued tag:t", None, {}, (403, 204, 403, 403, 403, 204, 404)),
+    ("publicize", f"PATCH {IMAGE}", "queued", set_("/visibility", "public"), PATCH_1, (403, 403, 403, 403, 403, 200, 404)),
+    ("communitize", f"PATCH {IMAGE}", "queued", set_("/visibility", "community"), PATCH_1, (403, 200, 403, 403, 403, 200, 404)),
+    ("change the owner", f"PATCH {IMAGE}", "queued", set_("/owner", "<beta>"), PATCH_1, (403, 403, 403, 403, 403, 200, 404)),
+    ("deactivate", f"POST {IMAGE}/actions/deactivate", "active", None, {}, (403, 204, 403, 403, 403, 204, 404)),
+    ("reactivate", f"POST {IMAGE}/actions/reactivate", "deactivated", None, {}, (403, 204, 403, 403, 403, 204, 404)),
+    ("add a member", f"POST {IMAGE}/members", "queued", {"member": "x"}, {}, (403, 200, 403, 403, 403, 200, 404)),
+    ("locations", f"GET {IMAGE}/locations", "active", None, {}, (403, 403, 403, 403, 403, 200, 200)),
+    ("tasks of the image", f"GET {IMAGE}/tasks", "active", None, {}, (200, 200, 200, 200, 200, 200, 404)),
+)
+for action, request, given, body, headers, statuses in MATRIX:
+    for who, status in zip(WHO, statuses):
+        caller, _, how = who.partition(" ")
+        state = {"": given, "(shared)": given + " member:beta=accepted", "(public)": given + " public",
+                 "(community)": given + " community"}[how]
+        if action == "add a member" and caller == "admin":
+            status = 200
+        row(f"{action}: {who} gets {status}", caller, request, status, given=state, body=body, headers=headers)
+for who, status in (("reader", 403), ("member", 201), ("other", 201), ("otherreader", 403), ("admin", 201), ("service", 403),
+                    ("chief", 201), ("unscoped", 403)):
+    row(f"create: {who} gets {status}", who, "POST /v2/images", status, body={})
+for who, status in (("reader", 200), ("member", 200), ("admin", 200), ("service", 403), ("unscoped", 403), ("domain", 403)):
+    row(f"list: {who} gets {status}", who, "GET /v2/images?limit=1", status)
+for who, status in (("reader", 200), ("member", 200), ("admin", 200), ("service", 200), ("unscoped", 200)):
+    for path in ("/v2/schemas/image", "/v2/info/import", "/v2/info/stores", "/v2/info/usage"):
+        row(f"{path}: {who} gets {status}", who, f"GET {path}", status)
+for who, status in (("reader", 403), ("member", 403), ("service", 200), ("admin", 200), ("chief", 200), ("domain", 403)):
+    row(f"stores detail: {who} gets {status}", who, "GET /v2/info/stores/detail", status)
+row("role admin on any project is administrator", "chief", "GET /v2/images/<made>", 200,
+    before=[("other", "POST /v2/images", {"visibility": "private"}, {}, {"made": "id"})])
+row("system scope sees private images", "system", "GET /v2/images/<id>", 200, given="queued private")
+row("system scope may delete", "system", "DELETE /v2/images/<id>", 204, given="queued private", then=404)
+
+section("6 a role or user made a moment ago")
+LOGIN = {"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": "<made>", "password": "pw-<new>"}}},
+                  "scope": {"project": {"id": "<alpha>"}}}}
+MAKE = [("admin", "POST /identity/v3/users", {"user": {"name": "<new>", "password": "pw-<new>"}}, {}, {"made": "user/id"}),
+        ("admin", "PUT /identity/v3/projects/<alpha>/users/<made>/roles/<role:reader>"),
+        ("none", "POST /identity/v3/auth/tokens", LOGIN, {}, {"token:fresh": "@X-Subject-Token"})]
+row("a new user's token is good at every host at once", "fresh", "GET /v2/images?limit=1", 200, before=MAKE)
+row("a new role counts at every host at once: create", "fresh", "POST /v2/images", 201, body={},
+    before=MAKE + [("admin", "PUT /identity/v3/projects/<alpha>/users/<made>/roles/<role:member>")])
+row("a new role counts at every host at once: patch", "fresh", "PATCH /v2/images/<id>", 200, given="queued", body=[], headers=PATCH_1,
+    before=MAKE + [("admin", "PUT /identity/v3/projects/<alpha>/users/<made>/roles/<role:member>")])
+row("a new role counts at every host at once: administration", "fresh", "GET /v2/info/stores/detail", 200,
+    before=MAKE + [("admin", "PUT /identity/v3/projects/<alpha>/users/<made>/roles/<role:admin>")])
+row("a role taken away counts at every host at once", "fresh", "PATCH /v2/images/<id>", 403, given="queued", body=[], headers=PATCH_1,
+    before=MAKE + [("admin", "PUT /identity/v3/projects/<alpha>/users/<made>/roles/<role:member>"),
+                   ("admin", "DELETE /identity/v3/projects/<alpha>/users/<made>/roles/<role:member>")])
+row("the last role taken away ends the token", "fresh", "GET /v2/images", 401,
+    before=MAKE + [("admin", "DELETE /identity/v3/projects/<alpha>/users/<made>/roles/<role:reader>")])
+row("a user disabled is out at every host at once", "fresh", "GET /v2/images", 401,
+    before=MAKE + [("admin", "PATCH /identity/v3/users/<made>", {"user": {"enabled": False}})])
+row("a user deleted is out at every host at once", "fresh", "GET /v2/images/<unknown>", 401,
+    before=MAKE + [("admin", "DELETE /identity/v3/users/<made>")])
+row("a password changed by an administrator ends the tokens", "fresh", "GET /v2/images", 401,
+    before=MAKE + [("admin", "PATCH /identity/v3/users/<made>", {"user": {"password": "another-<new>"}})])
+
+section("7 Idempotency-Key")
+KEY = {"Idempotency-Key": "key-<new>"}
+row("the same request again gives the same image", "member", "POST /v2/images", 201, body={"name": "once"}, headers=KEY,
+    before=[("member", "POST /v2/images", {"name": "once"}, KEY, {"made": "id"})], has={"id": "<made>"})
+row("another request with the key is 422", "member", "POST /v2/images", 422, body={"name": "twice"}, headers=KEY,
+    before=[("member", "POST /v2/images", {"name": "once"}, KEY)])
+row("another project's key is its own", "other", "POST /v2/images", 201, body={"name": "twice"}, headers=KEY,
+    before=[("member", "POST /v2/images", {"name": "once"}, KEY)], has={"name": "twice"})
+
+section("7 at the same time")
+ID = {"id": "<new>"}
+row("one key, one request, three hosts: one image", "member", "POST /v2/images", [201, 201, 201], body={"name": "a"}, headers=KEY,
+    together=[{"name": "a"}, {"name": "a"}], same="id")
+row("one key, two requests, two hosts: one of them is 422", "member", "POST /v2/images", [201, 422], body={"name": "a"},
+    headers=KEY, together=[{"name": "b"}])
+row("one id, three hosts: one image", "member", "POST /v2/images", [201, 409, 409], body=ID, together=[ID, ID])
+row("one member, three hosts: one entry", "member", "POST /v2/images/<id>/members", [200, 409, 409], given="queued",
+    body={"member": "<beta>"}, together=[{"member": "<beta>"}, {"member": "<beta>"}])
+row("one image, three uploads: one of them", "member", "PUT /v2/images/<id>/file", [204, 409, 409], given="queued", body=b"a",
+    headers=OCTETS, together=[b"b", b"c"], then={"status": "active", "size": 1})
+row("one image, three deletes: one of them", "member", "DELETE /v2/images/<id>", [204, 404, 404], given="active",
+    together=[None, None], then=404)
+row("three patches of different fields: all of them", "member", "PATCH /v2/images/<id>", [200, 200, 200], given="queued",
+    body=set_("/name", "n"), headers=PATCH_1, together=[set_("/min_disk", 3), set_("/min_ram", 4)],
+    then={"name": "n", "min_disk": 3, "min_ram": 4})
+row("three patches of different properties: all of them", "member", "PATCH /v2/images/<id>", [200, 200, 200], given="queued",
+    body=[{"op": "add", "path": "/a", "value": "1"}], headers=PATCH_1,
+    together=[[{"op": "add", "path": "/b", "value": "2"}], [{"op": "add", "path": "/c", "value": "3"}]],
+    then={"a": "1", "b": "2", "c": "3"})
+row("a property of which there is one, removed three times: once", "member", "PATCH /v2/images/<id>", [200, 409, 409],
+    given="queued prop:k=v", body=[{"op": "remove", "path": "/k"}], headers=PATCH_1,
+    together=[[{"op": "remove", "path": "/k"}], [{"op": "remove", "path": "/k"}]])
+
+section("7 limits")
+row("a path of 255-character parts is no failure", "member", "GET /v2/images/" + "x" * 2000, 404)
+row("a query of 40 KiB is served", "member", "GET /v2/images?limit=1&name=" + "x" * 40000, 200, names=[])
+row("no project quota by default", "member", "GET /v2/info/usage", 200, has={"usage": {}})

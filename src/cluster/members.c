@@ -149,6 +149,38 @@ static bool promote_one(struct cluster *c, const struct consensus_status *st, js
     return false;
 }
 
+/* Step 4: after a removal there may be a voter too many (5 hosts become 4: 3 voters); one that does
+ * not answer goes first. */
+static bool demote_one(struct cluster *c, const struct consensus_status *st, json_t *hosts)
+{
+    unsigned live = 0, voters = 0;
+    uint64_t chosen = 0;
+    size_t i;
+    json_t *h;
+    json_array_foreach(hosts, i, h)
+    {
+        live += strcmp(json_str_or(h, "state", ""), "left") != 0;
+    }
+    for (unsigned m = 0; m < st->member_count; m++) {
+        uint64_t id = st->members[m].id;
+        if (st->members[m].role != CONSENSUS_VOTER) {
+            continue;
+        }
+        voters++;
+        if (id != st->self && (chosen == 0 || health_fresh(c, chosen >> 16))) {
+            chosen = id;
+        }
+    }
+    if (voters <= members_voters_wanted(live) || chosen == 0) {
+        return false;
+    }
+    struct change *ch = change_new(c, chosen, "demoted");
+    if (consensus_member_role(c->o.consensus, chosen, CONSENSUS_STANDBY, changed, ch) != 0) {
+        change_refused(ch);
+    }
+    return true;
+}
+
 void members_duty(struct cluster *c)
 {
     if (c->changing_members) {
@@ -165,8 +197,8 @@ void members_duty(struct cluster *c)
     tsr_assert(st != NULL);
     consensus_status(c->o.consensus, st);
     if (rv == 0 && json_array_size(hosts) > 0 && !remove_one(c, st, hosts) &&
-        !add_one(c, st, hosts)) {
-        (void)promote_one(c, st, hosts);
+        !add_one(c, st, hosts) && !promote_one(c, st, hosts)) {
+        (void)demote_one(c, st, hosts);
     }
     free(st);
     json_decref(hosts);

@@ -122,6 +122,13 @@ static void add_warnings(json_t *out, json_t *hosts, const struct consensus_stat
         {
             image_hosts += strcmp(json_string_value(role), "image") == 0;
         }
+        int64_t available = json_int(h, "available_bytes", -1),
+                total = json_int(h, "total_bytes", -1);
+        if (available >= 0 && available < total / 10) {
+            warn(list, "DISK_NEARFULL", "host %s has %lld of %lld MiB left",
+                 json_str_or(h, "name", "?"), (long long)(available >> 20),
+                 (long long)(total >> 20));
+        }
         if (!up) {
             warn(list, "HOST_DOWN", "host %s is %s", json_str_or(h, "name", "?"),
                  json_str_or(h, "state", "?"));

@@ -44,7 +44,10 @@ static void applier_done(struct job *job)
     struct consensus *c = job->c;
     struct applier *a = &c->applier;
     if (job->rc) {
-        host_fatal(c, job->rc, "the state machine could not apply an entry");
+        host_fatal(c, job->rc,
+                   job->rc == TSR_EIO || job->rc == TSR_ENOSPC
+                       ? "the metadata store can not be written: its disk is full or fails"
+                       : "the state machine could not apply an entry");
     }
     if (c->closing || c->fatal) {
         applier_clear(a);

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""A host that loses its disk, and one that is paused: the leader and holder of the admin endpoint, each time."""
+import os
+import signal
+import threading
+import time
+
+import lib
+
+
+def downloads(cluster, results, what, images, names=None):
+    for name in names or cluster.names():
+        with lib.Client(cluster, name) as client:
+            wrong = 0
+            for image_id, body in images:
+                status, digest, _, _ = client.download(image_id)
+                wrong += status != 200 or digest != body.sha256
+            results.equal(f"{what}: {name} serves every byte", wrong, 0)
+
+
+def upload(cluster, name, seed, size=9 * lib.MIB):
+    with lib.Client(cluster, name) as client:
+        image_id, body = client.create(f"image {seed}").json()["id"], lib.Body(seed, size)
+        reply = client.upload(image_id, body)
+        return (image_id, body) if reply.status == 204 else None
+
+
+def wiped(cluster, results):
+    """The leader and holder of the admin endpoint loses its disk, while uploads run elsewhere."""
+    images = [upload(cluster, "host1", seed) for seed in range(3)]
+    victim = cluster.leader()
+    others = [name for name in cluster.names() if name != victim]
+    stop, made, failed = threading.Event(), [], []
+
+    def uploads(name, seed):
+        while not stop.is_set():
+            seed += 1
+            try:
+                image = upload(cluster, name, seed, 3 * lib.MIB)
+                (made if image else failed).append(image)
+            except (*lib.NETWORK_ERRORS, KeyError) as error:
+                failed.append(repr(error))
+                time.sleep(0.1)
+    threads = [threading.Thread(target=uploads, args=(name, 1000 * k)) for k, name in enumerate(others, 1)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    cluster.wipe(victim)
+    cluster.start(victim)
+    results.check(f"{victim}, leader and admin endpoint, was wiped and is part of the cluster again",
+                  cluster.await_ready(30) is not None)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    results.check("uploads through the others went on", len(made) > 5 and not failed, f"{len(made)}, {failed[:3]}")
+
+    def converged():
+        status = cluster.status(others[0])
+        record = next(h for h in status["hosts"] if h["name"] == victim)
+        reports = [h["report"] for h in status["hosts"]]
+        return (status["health"] == "OK" and len(status["hosts"]) == 3 and record["incarnation"] == 2 and
+                all(h["raft_role"] == "voter" for h in status["hosts"]) and
+                all(r["replicas_missing"] == 0 and r["replicas_present"] == reports[0]["replicas_present"]
+                    for r in reports) and status)
+    status = lib.wait_until(converged, 40)
+    results.check("three voters, one new incarnation, all replicas back", status, str(cluster.status(others[0])["warnings"]))
+    results.check("every host names the same admin endpoint, not two", lib.wait_until(
+        lambda: len({cluster.status(n)["admin_endpoint"]["host"] for n in cluster.names()}) == 1, 10))
+    downloads(cluster, results, "after the wipe", images + made[:6])
+
+
+def paused(cluster, results):
+    """SIGSTOP of the leader and holder of the admin endpoint, then SIGCONT."""
+    (image_id, body), victim = upload(cluster, "host1", 50), cluster.leader()
+    with lib.Client(cluster, victim) as client:
+        client.call("POST", "/v1/admin-endpoint/move", {"host": victim})
+    lib.wait_until(lambda: cluster.status(victim)["admin_endpoint"]["host"] == victim, 10)
+    victim = cluster.leader()
+    pid, others = cluster.host(victim)["pid"], [name for name in cluster.names() if name != victim]
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with lib.Client(cluster, others[0]) as client:
+            good = lib.wait_until(lambda: client.create("meanwhile", timeout=6).status == 201, 10)
+            results.check("changes go on within 3 s of the pause", good and time.monotonic() - began < 3,
+                          f"{time.monotonic() - began:.2f} s")
+            good = lib.wait_until(lambda: cluster.status(others[1])["admin_endpoint"]["host"] != victim, 10)
+            results.check("the admin endpoint is with another host within 6 s", good and time.monotonic() - began < 6,
+                          f"{time.monotonic() - began:.2f} s")
+            time.sleep(max(0.0, 12 - (time.monotonic() - began)))
+            client.patch(image_id, [{"op": "replace", "path": "/name", "value": "renamed"}])
+            gone = client.create("gone").json()["id"]
+            client.delete(gone)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for _ in range(10):
+        with lib.Client(cluster, victim) as client:
+            reply = client.show(image_id)
+            fresh = reply.status == 200 and "X-Tessera-Stale" not in reply.headers
+            results.check("the resumed host answers from the present, or says that it is stale",
+                          reply.json()["name"] == "renamed" or not fresh, repr(reply))
+            results.equal("and does not claim the admin endpoint",
+                          client.call("GET", "/health/admin", token=False).status, 503)
+            if fresh:
+                break
+    with lib.Client(cluster, victim) as client:
+        results.equal("what was deleted meanwhile is gone", client.show(gone).status, 404)
+    results.check("all are up again", cluster.await_ready(20) is not None)
+    downloads(cluster, results, "after the pause", [(image_id, body)])
+
+
+if __name__ == "__main__":
+    NAME = os.path.basename(__file__)
+    FAILED = [lib.run_test(f"{NAME} wiped", wiped), lib.run_test(f"{NAME} paused", paused)]
+    raise SystemExit(any(FAILED))

@@ -38,8 +38,8 @@ struct caller {
     int64_t issued_us, expires_us;
     bool local_admin; /* came over the local socket: cluster administrator without a token */
 };
-/* Administrator of the service: role admin on a project or the system. Who administers a domain only
- * is none: the cluster and its images are not the domain's. */
+/* Administrator of the service: role admin on a project or the system. Who administers a domain
+ * only is none: the cluster and its images are not the domain's. */
 static inline bool caller_is_admin(const struct caller *c)
 {
     return (c->roles & ROLE_ADMIN) != 0 && (c->scope == SCOPE_PROJECT || c->scope == SCOPE_SYSTEM);

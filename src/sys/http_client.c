@@ -5,11 +5,16 @@
  * who joins may know the host by an address only. */
 #include "tessera/sys/http_client.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "sys/tls.h"
 #include "tessera/base/digest.h"
@@ -28,7 +33,8 @@ struct call {
     struct curl_slist *headers;
     size_t body_at;
     size_t reply_max;
-    int status; /* why a callback ended the call */
+    int status;   /* why a callback ended the call */
+    bool refused; /* an address was */
 };
 
 static void curl_start(void)
@@ -114,9 +120,28 @@ static int seek_cb(void *arg, curl_off_t offset, int origin)
 static int progress_cb(void *arg, curl_off_t received_total, curl_off_t received,
                        curl_off_t sent_total, curl_off_t sent)
 {
-    const struct call *call = arg;
-    call->request->progress(call->request->arg, sent, sent_total, received, received_total);
+    struct call *call = arg;
+    const struct http_client_request *r = call->request;
+    if (r->progress != NULL) {
+        r->progress(r->arg, sent, sent_total, received, received_total);
+    }
+    if (r->stop != NULL && r->stop(r->arg)) {
+        call->status = TSR_ECANCELED;
+        return 1;
+    }
     return 0;
+}
+
+/* The one place where connections of a call begin. */
+static curl_socket_t socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct call *call = arg;
+    const struct http_client_request *r = call->request;
+    if (purpose != CURLSOCKTYPE_IPCXN || !r->address_allowed(r->address_arg, &address->addr)) {
+        call->refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 static int pin_check_cb(X509_STORE_CTX *ctx, void *arg)
@@ -257,7 +282,10 @@ static bool set_all(struct call *call, char error[CURL_ERROR_SIZE])
     if (ok && r->unix_socket != NULL) {
         ok = SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
     }
-    if (ok && r->progress != NULL) {
+    if (ok && r->address_allowed != NULL) {
+        ok = SET(CURLOPT_OPENSOCKETFUNCTION, socket_cb) && SET(CURLOPT_OPENSOCKETDATA, call);
+    }
+    if (ok && (r->progress != NULL || r->stop != NULL)) {
         ok = SET(CURLOPT_NOPROGRESS, 0L) && SET(CURLOPT_XFERINFOFUNCTION, progress_cb) &&
              SET(CURLOPT_XFERINFODATA, call);
     }
@@ -315,6 +343,10 @@ int http_client_call(const struct http_client_request *request, struct http_clie
     if (set_all(&call, error)) {
         result = curl_easy_perform(call.curl);
         status = result != CURLE_OK && call.status != 0 ? call.status : code_of(result);
+        if (result == CURLE_COULDNT_CONNECT && call.refused) {
+            status = TSR_EFORBIDDEN;
+            (void)snprintf(error, sizeof error, "the address is not allowed");
+        }
     }
     long code = 0;
     curl_easy_getinfo(call.curl, CURLINFO_RESPONSE_CODE, &code);
@@ -365,4 +397,119 @@ bool http_client_header(const struct http_client_reply *reply, const char *name,
         at += strspn(at, "\r\n");
     }
     return false;
+}
+
+/* --- URLs and names -----------------------------------------------------------------------------
+ */
+
+static bool url_part(CURLU *u, CURLUPart part, char *out, size_t size)
+{
+    char *text = NULL;
+    if (curl_url_get(u, part, &text, part == CURLUPART_PORT ? CURLU_DEFAULT_PORT : 0) !=
+        CURLUE_OK) {
+        return false;
+    }
+    size_t n = strlen(text);
+    bool fits = n > 0 && n < size;
+    if (fits) {
+        memcpy(out, text, n + 1);
+    }
+    curl_free(text);
+    return fits;
+}
+
+static bool url_has(CURLU *u, CURLUPart part)
+{
+    char *text = NULL;
+    bool has = curl_url_get(u, part, &text, 0) == CURLUE_OK;
+    curl_free(text);
+    return has;
+}
+
+static void host_plain(char *host)
+{
+    size_t size = strlen(host);
+    if (size > 2 && host[0] == '[' && host[size - 1] == ']') {
+        memmove(host, host + 1, size - 2);
+        host[size - 2] = 0;
+        host[strcspn(host, "%")] = 0; /* a zone is no part of the address */
+    }
+    for (char *p = host; *p != 0; p++) {
+        *p = (char)tolower((unsigned char)*p);
+    }
+}
+
+/* "scheme://something" without blanks and controls: libcurl forgives more than it should. */
+static bool url_strict(const char *url)
+{
+    const char *slashes = strstr(url, "://");
+    if (slashes == NULL || slashes[3] == '/') {
+        return false;
+    }
+    for (const char *p = url; *p != 0; p++) {
+        if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+int http_client_url_parse(const char *url, struct http_client_url *out)
+{
+    char port[8];
+    memset(out, 0, sizeof *out);
+    if (!url_strict(url)) {
+        return TSR_EINVAL;
+    }
+    CURLU *u = curl_url();
+    if (u == NULL) {
+        return TSR_ENOMEM;
+    }
+    bool ok = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
+              url_part(u, CURLUPART_SCHEME, out->scheme, sizeof out->scheme) &&
+              url_part(u, CURLUPART_HOST, out->host, sizeof out->host) &&
+              url_part(u, CURLUPART_PORT, port, sizeof port);
+    out->has_user = ok && (url_has(u, CURLUPART_USER) || url_has(u, CURLUPART_PASSWORD));
+    curl_url_cleanup(u);
+    if (!ok) {
+        return TSR_EINVAL;
+    }
+    host_plain(out->host);
+    out->port = (unsigned)strtoul(port, NULL, 10);
+    return out->host[0] != 0 && out->port > 0 && out->port <= 65535 ? 0 : TSR_EINVAL;
+}
+
+int http_client_url_join(const char *base, const char *location, char **out)
+{
+    char *text = NULL;
+    CURLU *u = curl_url();
+    if (u == NULL) {
+        return TSR_ENOMEM;
+    }
+    *out = NULL;
+    bool ok = curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
+              curl_url_set(u, CURLUPART_URL, location,
+                           CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
+              curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK &&
+              curl_url_get(u, CURLUPART_URL, &text, 0) == CURLUE_OK;
+    if (ok) {
+        *out = strdup(text);
+    }
+    curl_free(text);
+    curl_url_cleanup(u);
+    return !ok ? TSR_EINVAL : *out == NULL ? TSR_ENOMEM : 0;
+}
+
+int http_client_resolve(const char *host, http_client_address_fn allowed, void *arg)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
+    if (getaddrinfo(host, NULL, &hints, &list) != 0 || list == NULL) {
+        return TSR_ECONNECT;
+    }
+    int status = TSR_EFORBIDDEN;
+    for (const struct addrinfo *a = list; a != NULL && status != 0; a = a->ai_next) {
+        status = allowed(arg, a->ai_addr) ? 0 : TSR_EFORBIDDEN;
+    }
+    freeaddrinfo(list);
+    return status;
 }

@@ -23,6 +23,11 @@ typedef int (*http_client_write_fn)(void *arg, const void *data, size_t size);
 typedef void (*http_client_progress_fn)(void *arg, int64_t sent, int64_t sent_total,
                                         int64_t received, int64_t received_total);
 
+/* May this address be connected to? Asked for each address right before the connection is made to
+ * just that address, so that a name's answer cannot change in between. */
+struct sockaddr;
+typedef bool (*http_client_address_fn)(void *arg, const struct sockaddr *address);
+
 /* Zero-initialise. All memory is the caller's and only read. */
 struct http_client_request {
     const char *method;         /* NULL = GET */
@@ -37,7 +42,10 @@ struct http_client_request {
     int64_t read_size;
     http_client_write_fn write_body; /* NULL: into reply.body. Other than 2xx always goes there */
     http_client_progress_fn progress;
-    void *arg; /* of the three functions */
+    void *arg;                              /* of the three functions */
+    http_client_address_fn address_allowed; /* NULL: every address */
+    void *address_arg;
+    bool (*stop)(void *arg); /* asked about once a second: true ends the call with TSR_ECANCELED */
 
     const char *unix_socket; /* connect to this path, whatever the URL's host */
     const char *ca_file, *ca_pem;
@@ -67,5 +75,22 @@ void http_client_reply_free(struct http_client_reply *reply);
 /* Value of the first header @name (any case), copied into @out; false if absent or too long. */
 bool http_client_header(const struct http_client_reply *reply, const char *name, char *out,
                         size_t out_size);
+
+/* The parts of a URL, as the client itself will read it: numbers that stand for an IPv4 address in
+ * octal, hex or fewer parts come out as dotted decimals, names in lower case. */
+struct http_client_url {
+    char scheme[16];
+    char host[256]; /* IPv6 addresses without brackets */
+    unsigned port;  /* the scheme's own if none is given */
+    bool has_user;  /* user name or password */
+};
+/* TSR_EINVAL: not an absolute URL with scheme and host, or its parts are too long. */
+int http_client_url_parse(const char *url, struct http_client_url *out);
+/* Where a redirect leads: @location relative to @base; @out is freed by free(). TSR_EINVAL,
+ * TSR_ENOMEM. */
+int http_client_url_join(const char *base, const char *location, char **out);
+/* Look @host up (or read the address it is) and ask @allowed about each of its addresses. 0: at
+ * least one is allowed; TSR_EFORBIDDEN: none is; TSR_ECONNECT: there is none. Blocking. */
+int http_client_resolve(const char *host, http_client_address_fn allowed, void *arg);
 
 #endif

@@ -156,7 +156,7 @@ static void list_free(struct config_list *list)
     *list = (struct config_list){0};
 }
 
-static int list_add(struct config_list *list, const char *text, size_t size)
+static int list_add(struct config_list *list, const char *text, size_t size, bool addresses)
 {
     char **items = realloc(list->items, (list->count + 1) * sizeof(*items));
     if (items == NULL) {
@@ -167,11 +167,13 @@ static int list_add(struct config_list *list, const char *text, size_t size)
     if (items[list->count] == NULL) {
         return TSR_ENOMEM;
     }
-    return address_ok(items[list->count++]) ? 0 : TSR_EINVAL;
+    const char *item = items[list->count++];
+    bool ok = addresses ? address_ok(item) : utf8_valid(item, size);
+    return ok ? 0 : TSR_EINVAL;
 }
 
-/* Addresses separated by commas; @list is empty after an error. */
-static int parse_list(const char *text, struct config_list *list)
+/* Items (@addresses: "host:port") separated by commas; @list is empty after an error. */
+static int parse_list(const char *text, bool addresses, struct config_list *list)
 {
     static const char blanks[] = " \t\r\n";
     *list = (struct config_list){0};
@@ -183,7 +185,7 @@ static int parse_list(const char *text, struct config_list *list)
             size--;
         }
         if (size > 0) {
-            rv = list_add(list, text, size);
+            rv = list_add(list, text, size, addresses);
         } else if (list->count > 0 || text[n] != 0) {
             rv = TSR_EINVAL; /* nothing between commas */
         }
@@ -211,6 +213,10 @@ static int refuse(const struct config_setting *s, const char *value, struct err 
         [CONFIG_LIST] = "addresses such as [::]:9292, with commas",
     };
     bool choice = s->type == CONFIG_CHOICE;
+    if (s->type == CONFIG_LIST && strcmp(s->unit, "addresses") != 0) {
+        return err_set(err, TSR_EINVAL, "%s: \"%.80s\" is not a list of %s, with commas", s->name,
+                       value, s->unit);
+    }
     return err_set(err, TSR_EINVAL, "%s: \"%.80s\" is not %s%s%s", s->name, value, wanted[s->type],
                    choice ? " " : "", choice ? s->unit : "");
 }
@@ -266,7 +272,7 @@ static int set_list(struct config *cfg, const struct config_setting *s, const ch
                     struct err *err)
 {
     struct config_list list;
-    int rv = parse_list(value, &list);
+    int rv = parse_list(value, strcmp(s->unit, "addresses") == 0, &list);
     if (rv == TSR_ENOMEM) {
         return err_set(err, rv, "%s: out of memory", s->name);
     }

@@ -87,6 +87,30 @@ struct err;
       "Tags an image may have.") \
     X(image_member_quota, INT, "128", 0, 10000, "members", CLUSTER, LIVE, \
       "Members an image may have.") \
+    X(import_methods, LIST, "glance-direct, web-download", 0, 8, "methods", CLUSTER, RESTART, \
+      "Ways of import that are offered: glance-direct (data put to .../stage first), web-download (from a URL). Empty: none.") \
+    X(import_schemes, LIST, "http, https", 0, 2, "schemes", CLUSTER, RESTART, \
+      "URL schemes for web-download.") \
+    X(import_ports, LIST, "80, 443", 0, 64, "ports", CLUSTER, RESTART, \
+      "Ports for web-download.") \
+    X(import_hosts_allowed, LIST, "", 0, 256, "names", CLUSTER, RESTART, \
+      "Hosts for web-download: names, *.name for all below it, addresses, networks. Empty: all that are not denied.") \
+    X(import_hosts_denied, LIST, "", 0, 256, "names", CLUSTER, RESTART, \
+      "Hosts that web-download never uses; wins over import_hosts_allowed and import_addresses_allowed.") \
+    X(import_addresses_allowed, LIST, "", 0, 64, "networks", CLUSTER, RESTART, \
+      "Networks that web-download may use besides public addresses, like 10.20.0.0/16. Loopback, link-local, private and the cluster's own addresses are refused otherwise.") \
+    X(import_ca_file, STRING, "", 0, 1024, "", HOST, RESTART, \
+      "Authorities (PEM) that web-download trusts. Empty: the system's.") \
+    X(import_connect_ms, DURATION, "15s", 100, CONFIG_HOUR, "time", CLUSTER, RESTART, \
+      "How long web-download waits for a connection.") \
+    X(import_idle_ms, DURATION, "1min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "A web-download that receives nothing for so long fails.") \
+    X(import_time_max, DURATION, "12h", CONFIG_SECOND, 30 * CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "Longest time for one web-download.") \
+    X(import_threads, INT, "8", 1, 64, "threads", HOST, RESTART, \
+      "Downloads that a host makes at a time; others wait.") \
+    X(stage_life_ms, DURATION, "1d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "Staged data that nobody imports is dropped after so long. 0: kept.") \
     X(api_limit_max, INT, "1000", 1, 100000, "records", CLUSTER, LIVE, \
       "Most records in one page of a list.") \
     X(limit_param_default, INT, "25", 1, 100000, "records", CLUSTER, LIVE, \

@@ -98,6 +98,7 @@ enum meta_kind {
     META_ENDPOINT = 4,
     META_DIRECTORY = 8,
     META_SETTINGS = 16,
+    META_TASKS = 32,
 };
 struct meta_watch {
     struct loop *loop;
@@ -125,7 +126,10 @@ uint64_t meta_view_index(struct meta_view *v);
  *   id name status visibility protected os_hidden owner disk_format container_format min_disk
  * min_ram tags[] props{} size virtual_size checksum os_hash_algo os_hash_value created_at
  * updated_at (int, us) version (int, grows with each change) manifest (hex or null) placement[host
- * ids] replicas{"<host id>": "present"|"missing"} session (null or {id, host, started_index, kind})
+ * ids] replicas{"<host id>": "present"|"missing"} session (null or {id, host, started_index, kind};
+ * an import's also {task, epoch, method}, and its id is null between two runners); staged
+ * {checksum, os_hash_algo, os_hash_value, at} while `uploading` with sealed data, and during its
+ * import
  */
 int meta_image_get(struct meta_view *v, const char *id, json_t **out);
 /* Was there ever an image of that id that was deleted? */
@@ -202,7 +206,7 @@ int meta_setting_get(struct meta_view *v, const char *name, json_t **out);
 
 /* The directory: records of identity and cluster by kind and id, unique by (kind, domain, name)
  * where they carry "name". Kinds: domain project user role assignment appcred token_key revocation
- * secret join_token metadef metadef_type. */
+ * secret join_token metadef metadef_type; task (by its id), image_task ("<image id>/<task id>"). */
 int meta_dir_get(struct meta_view *v, const char *kind, const char *id, json_t **out);
 /* By name within a domain ("" where the kind has none; for "appcred" the user's id). */
 int meta_dir_find(struct meta_view *v, const char *kind, const char *domain, const char *name,

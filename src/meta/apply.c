@@ -211,6 +211,15 @@ int apply_batch(struct apply *a, const json_t *cmd)
     return 0;
 }
 
+/* Tasks are kept in the directory, but change nothing about who may do what. */
+static bool is_task(const struct write *w)
+{
+    struct key task, index;
+    key_of_dir(&task, "task", "");
+    key_of_dir(&index, "image_task", "");
+    return val_starts(w->key, &task) || val_starts(w->key, &index);
+}
+
 static unsigned kinds_of(const struct writeset *w)
 {
     unsigned kinds = 0;
@@ -228,7 +237,7 @@ static unsigned kinds_of(const struct writeset *w)
             kinds |= META_ENDPOINT;
             break;
         case DB_DIR:
-            kinds |= META_DIRECTORY;
+            kinds |= is_task(&w->items[i]) ? META_TASKS : META_DIRECTORY;
             break;
         case DB_SETTING:
         case DB_CLUSTER:

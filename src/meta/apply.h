@@ -58,6 +58,23 @@ void apply_image_touch(struct apply *a, json_t *image, bool visible);
 /* All members of an image. apply_member.c */
 int apply_members(struct apply *a, const char *image_id, json_t **array_out);
 
+/* The life of an image's data. apply_data.c */
+bool apply_session_is(const json_t *image, const char *session); /* runs on this image now? */
+/* The image whose current session is the command's, in one of two states. TSR_EGONE deleted,
+ * TSR_ECONFLICT the session is not the current one. */
+int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[2],
+                    json_t **out);
+/* Put the sealed data that @cmd describes into @image and end its session; refused unless enough
+ * hosts hold it. */
+int apply_data_seal(struct apply *a, const json_t *cmd, json_t *image);
+/* Do enough hosts hold the data that @image has already? */
+int apply_data_enough(struct apply *a, const json_t *cmd, const json_t *image);
+/* Back to `queued`, without data. */
+void apply_data_drop(struct apply *a, json_t *image);
+/* If @image (a copy, to be stored) is being imported: its task fails with @message. apply_import.c
+ */
+void apply_import_end(struct apply *a, json_t *image, const char *message);
+
 /* Hosts recorded with role image and state up. apply_cluster.c */
 int apply_hosts_up(struct apply *a, int64_t *out);
 bool host_has_role(const json_t *host, const char *role);
@@ -103,6 +120,14 @@ bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
     X("image.status", image_status)     \
     X("image.place", image_place)       \
     X("image.replica", image_replica)   \
+    X("image.stage", image_stage)       \
+    X("image.unstage", image_unstage)   \
+    X("import.start", import_start)     \
+    X("import.assign", import_assign)   \
+    X("import.claim", import_claim)     \
+    X("import.finish", import_finish)   \
+    X("import.fail", import_fail)       \
+    X("task.expire", task_expire)       \
     X("member.add", member_add)         \
     X("member.status", member_status)   \
     X("member.remove", member_remove)   \

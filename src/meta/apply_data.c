@@ -66,8 +66,7 @@ static void session_set(struct apply *a, json_t *image, const json_t *cmd, const
     put_value(a, image, "session", session);
 }
 
-/* Does @session run on this image now? */
-static bool session_is(const json_t *image, const char *session)
+bool apply_session_is(const json_t *image, const char *session)
 {
     return session != NULL && is(json_str(json_obj(image, "session"), "id"), session);
 }
@@ -91,7 +90,7 @@ int apply_image_saving(struct apply *a, const json_t *cmd)
         return apply_refuse(a, TSR_EINVAL, "Invalid upload session.");
     }
     int rc = apply_image(a, json_str(cmd, "id"), &old);
-    if (rc == 0 && session_is(old, session) && is(json_str(old, "status"), kind->to)) {
+    if (rc == 0 && apply_session_is(old, session) && is(json_str(old, "status"), kind->to)) {
         apply_result(a, "image", old); /* said twice */
         return 0;
     }
@@ -242,7 +241,7 @@ static int activate_enough(struct apply *a, const json_t *cmd, int64_t present)
     return 0;
 }
 
-static int activate_find(struct apply *a, const json_t *cmd, json_t **out)
+int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[2], json_t **out)
 {
     const char *id = json_str(cmd, "id"), *session = json_str(cmd, "session");
     struct key key;
@@ -259,15 +258,16 @@ static int activate_find(struct apply *a, const json_t *cmd, json_t **out)
         return rc;
     }
     const char *status = json_str_or(*out, "status", "");
-    if (!session_is(*out, session) || (!is(status, "saving") && !is(status, "importing"))) {
+    if (!apply_session_is(*out, session) ||
+        (!is(statuses[0], status) && !is(statuses[1], status))) {
         return apply_refuse(a, TSR_ECONFLICT,
                             "The upload session of image %s is no longer the current one.", id);
     }
     return 0;
 }
 
-static void activate_set(struct apply *a, const json_t *cmd, json_t *image, const json_t *replicas,
-                         const json_t *placement)
+static void seal_set(struct apply *a, const json_t *cmd, json_t *image, const json_t *replicas,
+                     const json_t *placement)
 {
     static const char *const copied[] = {"manifest", "size",         "virtual_size",
                                          "checksum", "os_hash_algo", "os_hash_value"};
@@ -283,54 +283,97 @@ static void activate_set(struct apply *a, const json_t *cmd, json_t *image, cons
     replicas_add(a, states, placement, "missing", true);
     put_value(a, image, "replicas", states);
     put_copy(a, image, "placement", placement);
-    put_str(a, image, "status", "active");
     put_str(a, image, "session", NULL);
 }
 
-int apply_image_activate(struct apply *a, const json_t *cmd)
+int apply_data_seal(struct apply *a, const json_t *cmd, json_t *image)
 {
-    json_t *old = NULL, *next = NULL, *replicas = NULL, *placement = NULL;
+    json_t *replicas = NULL, *placement = NULL;
     int64_t present = 0, placed = 0;
-    int rc = activate_find(a, cmd, &old);
-    if (rc == 0 && !activate_fields_ok(cmd)) {
-        rc = apply_refuse(a, TSR_EINVAL, "Invalid data of an upload.");
+    if (!activate_fields_ok(cmd)) {
+        return apply_refuse(a, TSR_EINVAL, "Invalid data of an upload.");
     }
-    if (rc == 0) {
-        rc = hosts_of(a, json_object_get(cmd, "replicas"), "replicas", &replicas, &present);
-    }
+    int rc = hosts_of(a, json_object_get(cmd, "replicas"), "replicas", &replicas, &present);
     if (rc == 0) {
         rc = hosts_of(a, json_object_get(cmd, "placement"), "placement", &placement, &placed);
     }
     if (rc == 0) {
         rc = activate_enough(a, cmd, present);
     }
-    if (rc == 0 && (next = apply_copy(a, old)) != NULL) {
-        activate_set(a, cmd, next, replicas, placement);
-        rc = finish(a, old, next, true);
+    if (rc == 0) {
+        seal_set(a, cmd, image, replicas, placement);
     }
     json_decref(placement);
     json_decref(replicas);
+    return rc;
+}
+
+int apply_data_enough(struct apply *a, const json_t *cmd, const json_t *image)
+{
+    json_t *ids = json_array(), *known = NULL, *state;
+    const char *id;
+    int64_t present = 0;
+    int rc = ids == NULL ? (a->w.error = TSR_ENOMEM) : 0;
+    json_object_foreach(json_obj(image, "replicas"), id, state)
+    {
+        if (rc == 0 && is(json_string_value(state), "present") &&
+            json_array_append_new(ids, json_integer((json_int_t)atoll(id))) != 0) {
+            rc = a->w.error = TSR_ENOMEM;
+        }
+    }
+    if (rc == 0) {
+        rc = hosts_of(a, ids, "replicas", &known, &present);
+    }
+    if (rc == 0) {
+        rc = activate_enough(a, cmd, present);
+    }
+    json_decref(known);
+    json_decref(ids);
+    return rc;
+}
+
+int apply_image_activate(struct apply *a, const json_t *cmd)
+{
+    static const char *const statuses[2] = {"saving", "importing"};
+    json_t *old = NULL, *next = NULL;
+    int rc = apply_data_find(a, cmd, statuses, &old);
+    if (rc == 0 && (next = apply_copy(a, old)) != NULL) {
+        rc = apply_data_seal(a, cmd, next);
+        if (rc == 0) {
+            put_str(a, next, "status", "active");
+            rc = finish(a, old, next, true);
+        }
+    }
     json_decref(next);
     json_decref(old);
     return rc;
 }
 
-int apply_image_abort(struct apply *a, const json_t *cmd)
+void apply_data_drop(struct apply *a, json_t *image)
 {
     static const char *const cleared[] = {
         "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "manifest", "session"};
+    for (size_t i = 0; i < sizeof(cleared) / sizeof(cleared[0]); i++) {
+        put_str(a, image, cleared[i], NULL);
+    }
+    put_value(a, image, "placement", json_array());
+    put_value(a, image, "replicas", json_object());
+    json_object_del(image, "staged");
+    put_str(a, image, "status", "queued");
+}
+
+int apply_image_abort(struct apply *a, const json_t *cmd)
+{
     json_t *old = NULL, *next = NULL;
     int rc = apply_image(a, json_str(cmd, "id"), &old);
     if (rc == TSR_ENOENT && a->w.error == 0) {
         a->err = (struct err){0};
         return 0; /* deleted meanwhile: nothing to take back */
     }
-    if (rc == 0 && session_is(old, json_str(cmd, "session")) &&
+    if (rc == 0 && apply_session_is(old, json_str(cmd, "session")) &&
         (next = apply_copy(a, old)) != NULL) {
-        for (size_t i = 0; i < sizeof(cleared) / sizeof(cleared[0]); i++) {
-            put_str(a, next, cleared[i], NULL);
-        }
-        put_str(a, next, "status", "queued");
+        apply_import_end(a, next, "The import was ended.");
+        apply_data_drop(a, next);
         apply_image_touch(a, next, true);
         rc = a->w.error != 0 ? a->w.error : apply_image_store(a, old, next);
     }

@@ -465,6 +465,7 @@ int apply_image_delete(struct apply *a, const json_t *cmd)
     }
     json_t *tombstone = rc == 0 ? json_object() : NULL;
     if (tombstone != NULL) {
+        apply_import_end(a, image, "The image was deleted during the import.");
         delete_members(a, id, members);
         put_int(a, tombstone, "deleted_at", apply_time(a, json_int(image, "updated_at", 0)));
         key_of_text(&key, id);

@@ -96,6 +96,8 @@ struct cluster_options {
     uint8_t ca_fingerprint[32];       /* what a joining host shall trust, for join tokens */
     int64_t join_token_life_us;
     uint64_t suspect_ms, down_ms, repair_after_ms;
+    uint64_t
+        stage_life_ms; /* staged data that nobody imports is dropped after so long; 0 = never */
     unsigned replicas;
     void (*leader_minute)(void *arg); /* called once a minute while this host leads */
     void *arg;

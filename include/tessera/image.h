@@ -24,6 +24,9 @@ struct image_limits {
     int64_t upload_idle_ms;
 };
 
+struct import_rules;   /* image/import.h */
+struct image_importer; /* image/import.h */
+
 /* One a worker loop; made by the daemon. */
 struct image_ctx {
     struct loop *loop;
@@ -33,6 +36,10 @@ struct image_ctx {
     const struct image_limits *limits;
     uint64_t self;
     const char *zone;
+    const struct import_rules *import; /* NULL: no import method is enabled */
+    struct image_importer *importer;   /* runs the imports of this loop */
+    struct pool *fetch_pool;           /* threads that download; NULL: no web-download */
+    struct pool *resolve_pool;         /* threads that look names up */
     uint8_t boot[4]; /* random per process: the first bytes of each session id, so that a restarted
                         host finds the sessions that its predecessor left (cluster/sessions.c) */
 };
@@ -100,6 +107,7 @@ struct image_upload_options {
     const struct caller *caller;
     const char *id;
     int64_t content_length, size_header;
+    bool stage; /* PUT stage: to `uploading`, no formats needed yet, nothing is inspected */
     image_cb on_ready;
     void (*on_drain)(void *arg);
     void (*on_fail)(void *arg, int status, const struct err *err);

@@ -25,8 +25,15 @@ void image_info_stores(struct api_req *r);
 void image_info_stores_detail(struct api_req *r);
 void image_info_usage(struct api_req *r);
 void image_store_delete(struct api_req *r);
-void image_tasks_list(struct api_req *r);
 void image_locations_list(struct api_req *r);
+
+/* image_import.c */
+void image_import_post(struct api_req *r);
+void image_import_headers(struct api_req *r); /* of the reply to a create */
+void image_tasks_list(struct api_req *r);
+void image_task_index(struct api_req *r);
+void image_task_show(struct api_req *r);
+void image_task_post(struct api_req *r);
 
 /* schemas.c: text of a schema, malloc'ed; NULL: no such schema, or out of memory. */
 char *schema_text(const char *name);

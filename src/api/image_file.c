@@ -10,6 +10,7 @@
 
 #include "api/image_face.h"
 #include "tessera/base/str.h"
+#include "tessera/image/import.h"
 
 /* --- PUT
  * -------------------------------------------------------------------------------------------- */
@@ -92,11 +93,12 @@ static int size_header(const struct api_req *r, int64_t *out)
     return text == NULL ? 0 : str_to_i64(text, 0, INT64_MAX, out);
 }
 
-static void upload_run(struct api_req *r)
+static void upload_begin(struct api_req *r, bool stage)
 {
     struct image_upload_options options = {.caller = &r->caller,
                                            .id = r->args[0],
                                            .content_length = http_content_length(r->http),
+                                           .stage = stage,
                                            .on_ready = upload_ready,
                                            .on_drain = upload_drain,
                                            .on_fail = upload_failed,
@@ -108,17 +110,36 @@ static void upload_run(struct api_req *r)
     r->on_dead = upload_dead;
 }
 
+static void upload_run(struct api_req *r)
+{
+    upload_begin(r, false);
+}
+
+static void stage_run(struct api_req *r)
+{
+    upload_begin(r, true);
+}
+
+/* false: refused by what its head says. */
+static bool head_ok(struct api_req *r)
+{
+    int64_t size;
+    if (!image_media_is(http_header(r->http, "Content-Type"), "application/octet-stream")) {
+        api_errorf(r, TSR_EMEDIA, "The media type of image data is application/octet-stream.");
+        return false;
+    }
+    if (size_header(r, &size) != 0) {
+        api_errorf(r, TSR_EINVAL, "x-openstack-image-size must be a number of bytes.");
+        return false;
+    }
+    return true;
+}
+
 static void put_file(struct api_req *r)
 {
     static const struct image_step step = {upload_run};
     const char *store = http_header(r->http, "X-Image-Meta-Store");
-    int64_t size;
-    if (!image_media_is(http_header(r->http, "Content-Type"), "application/octet-stream")) {
-        api_errorf(r, TSR_EMEDIA, "The media type of image data is application/octet-stream.");
-        return;
-    }
-    if (size_header(r, &size) != 0) {
-        api_errorf(r, TSR_EINVAL, "x-openstack-image-size must be a number of bytes.");
+    if (!head_ok(r)) {
         return;
     }
     if (store != NULL && strcmp(store, r->o->store_id) != 0) {
@@ -126,6 +147,20 @@ static void put_file(struct api_req *r)
         return;
     }
     image_change(r, &step);
+}
+
+/* Data for an import by glance-direct. */
+static void put_stage(struct api_req *r)
+{
+    static const struct image_step step = {stage_run};
+    if (!import_rules_method(r->o->image->import, "glance-direct")) {
+        api_errorf(r, TSR_ENOENT,
+                   "Staging is not enabled: glance-direct is no import method here.");
+        return;
+    }
+    if (head_ok(r)) {
+        image_change(r, &step);
+    }
 }
 
 /* --- GET
@@ -322,5 +357,6 @@ static void get_file(struct api_req *r)
 const struct api_route api_image_file_routes[] = {
     {HTTP_METHOD_GET, "/v2/images/{}/file", get_file, API_READ | API_NO_BODY},
     {HTTP_METHOD_PUT, "/v2/images/{}/file", put_file, 0},
+    {HTTP_METHOD_PUT, "/v2/images/{}/stage", put_stage, 0},
     {0},
 };

@@ -1,14 +1,20 @@
-/* What the service tells about itself: import methods, stores, usage; and the lists of an image's
- * tasks and locations, which are empty as long as there are none of either. */
+/* What the service tells about itself: import methods, stores, usage; and the list of an image's
+ * locations, which is empty as long as there are none. */
 #include <string.h>
 
 #include "api/image_face.h"
+#include "tessera/image/import.h"
 
 void image_info_import(struct api_req *r)
 {
+    const struct import_rules *rules = r->o->image->import;
+    json_t *methods = json_array();
+    for (size_t i = 0; rules != NULL && i < rules->methods->count; i++) {
+        (void)json_array_append_new(methods, json_string(rules->methods->items[i]));
+    }
     api_json(r, 200,
-             json_pack("{s:{s:s, s:s, s:[]}}", "import-methods", "description",
-                       "Import methods available.", "type", "array", "value"));
+             json_pack("{s:{s:s, s:s, s:o}}", "import-methods", "description",
+                       "Import methods available.", "type", "array", "value", methods));
 }
 
 void image_info_stores(struct api_req *r)
@@ -77,15 +83,6 @@ void image_store_delete(struct api_req *r)
     }
     api_errorf(r, TSR_EFORBIDDEN,
                "The image has data in one store only; delete the image instead.");
-}
-
-void image_tasks_list(struct api_req *r)
-{
-    json_t *image = find(r, 0, ACT_SHOW);
-    if (image != NULL) {
-        json_decref(image);
-        api_json(r, 200, json_pack("{s:[]}", "tasks"));
-    }
 }
 
 void image_locations_list(struct api_req *r)

@@ -218,6 +218,7 @@ static void created_cb(void *arg, int status, json_t *result, const struct err *
     (void)snprintf(location, sizeof(location), "%s/v2/images/%s", url,
                    json_str_or(result, "id", ""));
     http_set_header(r->http, "Location", location);
+    image_import_headers(r);
     http_set_header(r->http, "OpenStack-image-store-ids", r->o->store_id);
     reply_image(r, 201, json_incref(result));
 }
@@ -456,6 +457,10 @@ const struct api_route api_image_routes[] = {
     {HTTP_METHOD_POST, "/v2/images/{}/actions/deactivate", post_deactivate, API_NO_BODY},
     {HTTP_METHOD_POST, "/v2/images/{}/actions/reactivate", post_reactivate, API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/images/{}/tasks", image_tasks_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/images/{}/import", image_import_post, API_JSON},
+    {HTTP_METHOD_GET, "/v2/tasks", image_task_index, API_READ},
+    {HTTP_METHOD_POST, "/v2/tasks", image_task_post, API_JSON},
+    {HTTP_METHOD_GET, "/v2/tasks/{}", image_task_show, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/images/{}/locations", image_locations_list, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/import", image_info_import, API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/stores", image_info_stores, API_NO_BODY},

@@ -211,6 +211,7 @@ static void on_duty_timer(struct timer *t)
     lease_duty(c);
     members_duty(c);
     planner_duty(c);
+    imports_duty(c);
     uint64_t now = cluster_now(c);
     if (now - c->minute_ms >= 60000 && c->o.leader_minute != NULL) {
         c->minute_ms = now;

@@ -59,6 +59,10 @@ struct cluster {
     size_t plan_pending;
     uint64_t plan_begun_ms, plan_next_ms;
 
+    /* imports */
+    size_t import_pending;
+    uint64_t import_next_ms, import_expire_ms;
+
     /* admin endpoint */
     bool lease_pending;         /* a renewal is on its way */
     uint64_t lease_sent_ms;     /* when the last answered renewal was sent (holder) */
@@ -120,6 +124,12 @@ void planner_want(struct cluster *c);
 void planner_duty(struct cluster *c);
 void planner_host_down(struct cluster *c, uint64_t host); /* end its upload sessions */
 void planner_own_sessions(struct cluster *c);
+/* Append all images of a status. */
+void planner_images(struct meta_view *view, const char *status, json_t *out);
+
+/* imports.c */
+void imports_duty(
+    struct cluster *c); /* leader: imports of hosts that are down, old staged data, tasks */
 
 /* status.c */
 void status_op(struct cluster_op *op);

@@ -10,8 +10,15 @@
 
 #include "cluster/internal.h"
 #include "tessera/base/log.h"
+#include "tessera/base/str.h"
 
-enum { PLAN_SLICE = 256, PLAN_INFLIGHT_MAX = 32, PLAN_EVERY_MS = 30000, PLAN_SHARE = 20, SESSIONS_EVERY_MS = 10000 };
+enum {
+    PLAN_SLICE = 256,
+    PLAN_INFLIGHT_MAX = 32,
+    PLAN_EVERY_MS = 30000,
+    PLAN_SHARE = 20,
+    SESSIONS_EVERY_MS = 10000
+};
 
 void planner_want(struct cluster *c)
 {
@@ -116,32 +123,51 @@ void planner_duty(struct cluster *c)
     }
 }
 
-/* --- upload sessions
- * ------------------------------------------------------------------------------------ */
+/* --- images by status
+ * ----------------------------------------------------------------------------------- */
 
-/* Images in `saving` (few at any time: an index seek by status). */
-static json_t *saving_images(struct cluster *c)
+void planner_images(struct meta_view *view, const char *status, json_t *out)
 {
-    struct meta_view *view = NULL;
-    json_t *images = NULL;
-    bool more = false;
-    const char *const values[] = {"saving"};
+    const char *const values[] = {status};
     struct meta_filter filter = {
         .field = "status", .compare = CMP_EQ, .values = values, .value_count = 1};
     struct meta_image_query query = {
         .admin = true, .visibility = "all", .filters = &filter, .filter_count = 1, .limit = 1000};
+    for (int hidden = 0; hidden < 2; hidden++) {
+        char marker[64] = "";
+        bool more = true;
+        query.hidden = hidden == 1;
+        query.marker = NULL;
+        while (more) {
+            json_t *images = NULL;
+            if (meta_image_list(view, &query, &images, &more) != 0) {
+                break;
+            }
+            size_t n = json_array_size(images);
+            const char *last = json_str_or(json_array_get(images, n - 1), "id", "");
+            (void)str_copy(marker, sizeof(marker), n > 0 ? last : "");
+            query.marker = marker;
+            more = more && n > 0;
+            json_array_extend(out, images);
+            json_decref(images);
+        }
+    }
+}
+
+/* --- upload sessions
+ * ------------------------------------------------------------------------------------ */
+
+/* Images whose data comes in just now: in `saving`, or in `uploading` and not yet staged (few at
+ * any time: an index seek by status). */
+static json_t *saving_images(struct cluster *c)
+{
+    struct meta_view *view = NULL;
     if (meta_view_open(c->o.meta, &view) != 0) {
         return NULL;
     }
     json_t *all = json_array();
-    for (int hidden = 0; hidden < 2; hidden++) {
-        query.hidden = hidden == 1;
-        if (meta_image_list(view, &query, &images, &more) == 0) {
-            json_array_extend(all, images);
-            json_decref(images);
-            images = NULL;
-        }
-    }
+    planner_images(view, "saving", all);
+    planner_images(view, "uploading", all);
     meta_view_close(view);
     return all;
 }

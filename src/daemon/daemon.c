@@ -21,6 +21,7 @@
 enum {
     CLOSE_GRACE_MS = 15000,           /* closing parts takes no longer */
     CHUNK_RESERVE = 64 * 1024 * 1024, /* left free on the data file system */
+    RESOLVE_THREADS = 2,
 };
 static const uint64_t index_map_bytes = UINT64_C(64) << 30;
 static const uint64_t reservation_ms = UINT64_C(24) * 3600 * 1000;
@@ -43,7 +44,9 @@ static int open_threads(struct daemon *d, struct err *err)
         (rv = thread_pool_new("index", 1, &d->index_pool)) != 0 ||
         (rv = thread_pool_new("disk", (unsigned)d->cfg.disk_threads, &d->disk_pool)) != 0 ||
         (rv = thread_pool_new("cpu", cores_or(d->cfg.cpu_threads), &d->cpu_pool)) != 0 ||
-        (rv = thread_pool_new("auth", 1, &d->auth_pool)) != 0) {
+        (rv = thread_pool_new("auth", 1, &d->auth_pool)) != 0 ||
+        (rv = thread_pool_new("fetch", (unsigned)d->cfg.import_threads, &d->fetch_pool)) != 0 ||
+        (rv = thread_pool_new("resolve", RESOLVE_THREADS, &d->resolve_pool)) != 0) {
         return err_set(err, rv, "threads can not be started");
     }
     buf_budget_init(&d->upload_budget, (size_t)d->cfg.buffers_upload_bytes);
@@ -300,6 +303,7 @@ static int open_services(struct daemon *d, struct err *err)
         return rv;
     }
     settings_limits(&d->cfg, &d->limits);
+    settings_import(&d->cfg, &d->import);
     return cluster_new(&cluster, &d->cluster);
 }
 
@@ -311,6 +315,7 @@ static int open_workers(struct daemon *d, struct err *err)
         rv = worker_open(d, i, &d->workers[i], err);
     }
     if (rv == 0) {
+        image_importer_watch(d->workers[0].importer);
         rv = replicator_new(&d->workers[0].replica, d->meta, &d->replicator);
         d->replicator_seen = d->replicator;
     }
@@ -484,6 +489,8 @@ static void free_all(struct daemon *d)
     thread_pool_free(d->index_pool);
     thread_pool_free(d->cpu_pool);
     thread_pool_free(d->auth_pool);
+    thread_pool_free(d->fetch_pool);
+    thread_pool_free(d->resolve_pool);
     tls_unref(d->api_tls);
     tls_unref(d->peer_server_tls);
     tls_unref(d->peer_client_tls);

@@ -12,6 +12,7 @@
 #include "tessera/http.h"
 #include "tessera/identity.h"
 #include "tessera/image.h"
+#include "tessera/image/import.h"
 #include "tessera/meta.h"
 #include "tessera/peer.h"
 #include "tessera/replica.h"
@@ -54,6 +55,7 @@ struct worker {
     struct peer_server *peer_server;
     struct replica_ctx replica;
     struct image_ctx image;
+    struct image_importer *importer;
     struct api *api;
     struct bufpool *upload, *relay, *repair;
     struct task close_task, nudge_task;
@@ -92,6 +94,8 @@ struct daemon {
     struct replicator *replicator;
     struct replicator *replicator_seen; /* what cluster may ask for statistics */
     struct image_limits limits;
+    struct import_rules import;
+    struct pool *fetch_pool, *resolve_pool; /* downloads of imports, and their names */
     struct worker workers[WORKERS_MAX];
     unsigned worker_count, workers_open;
     struct timer stop_timer, init_timer;
@@ -104,6 +108,7 @@ struct daemon {
 /* settings.c: what the parts take from the configuration, at the start and again at SIGHUP. */
 void settings_limits(const struct config *cfg, struct image_limits *out);
 void settings_cluster(const struct config *cfg, struct cluster_options *out);
+void settings_import(const struct config *cfg, struct import_rules *out);
 void settings_api(const struct config *cfg, struct api_options *out);
 void settings_log(const struct config *cfg);
 int settings_api_tls(struct daemon *d, const struct config *cfg, struct tls **out, struct err *err);

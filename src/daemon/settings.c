@@ -27,6 +27,23 @@ void settings_cluster(const struct config *cfg, struct cluster_options *out)
     out->down_ms = (uint64_t)cfg->down_ms;
     out->repair_after_ms = (uint64_t)cfg->repair_after_ms;
     out->replicas = (unsigned)cfg->replicas;
+    out->stage_life_ms = (uint64_t)cfg->stage_life_ms;
+}
+
+void settings_import(const struct config *cfg, struct import_rules *out)
+{
+    *out = (struct import_rules){
+        .methods = &cfg->import_methods,
+        .schemes = &cfg->import_schemes,
+        .ports = &cfg->import_ports,
+        .hosts_allowed = &cfg->import_hosts_allowed,
+        .hosts_denied = &cfg->import_hosts_denied,
+        .addresses_allowed = &cfg->import_addresses_allowed,
+        .ca_file = cfg->import_ca_file,
+        .connect_ms = (uint64_t)cfg->import_connect_ms,
+        .idle_ms = (uint64_t)cfg->import_idle_ms,
+        .total_ms = (uint64_t)cfg->import_time_max,
+    };
 }
 
 void settings_api(const struct config *cfg, struct api_options *out)

@@ -190,10 +190,13 @@ int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err 
         .limits = &d->limits,
         .self = d->files.me.host_id,
         .zone = d->cfg.zone,
+        .import = &d->import,
+        .fetch_pool = d->fetch_pool,
+        .resolve_pool = d->resolve_pool,
     };
     memcpy(w->image.boot, d->boot, sizeof(w->image.boot));
     struct http_options http = {.body_timeout_ms = (uint64_t)d->cfg.upload_idle_ms};
-    if ((rv = open_api(w)) != 0 ||
+    if ((rv = image_importer_new(&w->image, &w->importer)) != 0 || (rv = open_api(w)) != 0 ||
         (rv = http_server_new(w->loop, &http, api_handle, w->api, &w->http)) != 0) {
         return err_set(err, rv, "worker %u can not be made", number);
     }
@@ -217,12 +220,19 @@ static void part_closed(void *arg)
     }
 }
 
-static void http_closed(void *arg)
+static void importer_closed(void *arg)
 {
     struct worker *w = arg;
     w->closing = 2;
     peer_server_close(w->peer_server, part_closed, w);
     peer_client_close(w->peers, part_closed, w);
+}
+
+/* Imports go on elsewhere, or here after the next start. */
+static void http_closed(void *arg)
+{
+    struct worker *w = arg;
+    image_importer_close(w->importer, importer_closed, w);
 }
 
 static void close_run(struct task *task)
@@ -242,6 +252,7 @@ void worker_free(struct worker *w)
     uv_loop_stop(w->loop);
     uv_loop_join(w->loop);
     api_free(w->api);
+    image_importer_free(w->importer);
     bufpool_free(w->upload);
     bufpool_free(w->relay);
     bufpool_free(w->repair);

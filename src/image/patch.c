@@ -5,6 +5,7 @@
 
 #include "image/create.h"
 #include "image/fields.h"
+#include "tessera/base/str.h"
 
 struct patch {
     const json_t *record;
@@ -118,10 +119,23 @@ static int run(struct patch *p, const json_t *op)
     return class == FIELD_OWNER ? set_owner(p, value) : set_field(p, name, value);
 }
 
+/* Properties that are the client's: those that tell how an import goes do not count. */
+static size_t own_properties(json_t *props)
+{
+    size_t count = 0;
+    const char *name;
+    json_t *value;
+    json_object_foreach(props, name, value)
+    {
+        count += !str_starts(name, "os_glance");
+    }
+    return count;
+}
+
 static int check_limits(const struct patch *p)
 {
-    size_t before = json_object_size(json_object_get(p->record, "props"));
-    size_t after = json_object_size(p->props);
+    size_t before = own_properties(json_object_get(p->record, "props"));
+    size_t after = own_properties(p->props);
     int quota = p->limits->property_quota;
     if (quota >= 0 && after > (size_t)quota && after > before) {
         return err_set(p->err, TSR_ETOOBIG, "The limit of %d properties of an image is exceeded.",

@@ -241,7 +241,7 @@ bool image_upload_write(struct image_upload *u, const void *data, size_t size)
                       (long long)u->o.size_header);
         return write_fail(u, TSR_EINVAL, &err);
     }
-    int rv = inspect_write(u->inspect, data, size, &err);
+    int rv = u->inspect != NULL ? inspect_write(u->inspect, data, size, &err) : 0;
     if (rv != 0) {
         return write_fail(u, rv, &err);
     }
@@ -311,29 +311,29 @@ static void saving_cb(struct meta_submit *req, int status, json_t *result, const
 static void saving_send(struct image_upload *u)
 {
     u->state = UP_SAVING;
-    json_t *command =
-        json_pack("{s:s, s:s, s:s, s:I, s:s}", "op", "image.saving", "id", u->id, "session",
-                  u->session_hex, "host", (json_int_t)u->ctx->self, "kind", "upload");
+    json_t *command = json_pack("{s:s, s:s, s:s, s:I, s:s}", "op", "image.saving", "id", u->id,
+                                "session", u->session_hex, "host", (json_int_t)u->ctx->self, "kind",
+                                u->o.stage ? "stage" : "upload");
     submit(u, command, saving_cb);
 }
 
-static int check_record(const json_t *image, struct err *err)
+static int check_record(const json_t *image, bool stage, struct err *err)
 {
     const char *status = json_str_or(image, "status", "");
     bool disk = json_str(image, "disk_format") != NULL;
     bool container = json_str(image, "container_format") != NULL;
-    if (!disk && !container) {
+    if (!stage && !disk && !container) {
         return err_set(
             err, TSR_EINVAL,
             "Properties disk_format, container_format must be set prior to saving data.");
     }
-    if (!disk || !container) {
+    if (!stage && (!disk || !container)) {
         return err_set(err, TSR_EINVAL, "Property %s must be set prior to saving data.",
                        disk ? "container_format" : "disk_format");
     }
     if (strcmp(status, "queued") != 0) {
-        return err_set(err, TSR_ECONFLICT,
-                       "Image status transition from %s to saving is not allowed", status);
+        return err_set(err, TSR_ECONFLICT, "Image status transition from %s to %s is not allowed",
+                       status, stage ? "uploading" : "saving");
     }
     return 0;
 }
@@ -358,7 +358,7 @@ static int start_checks(struct image_upload *u, struct err *err)
     json_t *image = NULL;
     int rv = change_find(u->ctx, u->o.caller, u->o.id, ACT_UPLOAD, &image, err);
     if (rv == 0) {
-        rv = check_record(image, err);
+        rv = check_record(image, u->o.stage, err);
     }
     if (rv == 0) {
         rv = check_size(u->ctx, &u->o, err);
@@ -368,7 +368,7 @@ static int start_checks(struct image_upload *u, struct err *err)
         int64_t size = u->o.content_length >= 0 ? u->o.content_length : u->o.size_header;
         rv = upload_hosts_choose(u->ctx, u->id, size, &u->hosts, err);
     }
-    if (rv == 0) {
+    if (rv == 0 && !u->o.stage) { /* staged data is inspected by its import */
         u->inspect =
             inspect_new(json_str(image, "disk_format"), json_str(image, "container_format"));
         rv = u->inspect != NULL ? 0 : TSR_ENOMEM;
@@ -451,35 +451,13 @@ static void activate_cb(struct meta_submit *req, int status, json_t *result, con
     upload_fail(u, status, &why);
 }
 
-static json_t *ids_json(const uint64_t *ids, size_t count)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < count && array != NULL; i++) {
-        if (json_array_append_new(array, json_integer((json_int_t)ids[i])) != 0) {
-            json_decref(array);
-            array = NULL;
-        }
-    }
-    return array;
-}
-
 static void activate_send(struct image_upload *u)
 {
-    char manifest[2 * 32 + 1];
-    uint64_t placement[REPLICA_HOSTS_MAX];
-    const struct replica_result *s = &u->sealed;
     u->state = UP_ACTIVATING;
-    hex_encode(s->manifest.bytes, 32, manifest);
-    size_t count = upload_hosts_placement(u->ctx, u->id, &u->hosts, s, placement);
-    json_t *command =
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:s, s:s, s:o, s:o, s:i}", "op",
-                  "image.activate", "id", u->id, "session", u->session_hex, "manifest", manifest,
-                  "size", (json_int_t)s->size, "virtual_size",
-                  u->virtual_size >= 0 ? json_integer((json_int_t)u->virtual_size) : json_null(),
-                  "checksum", s->checksum, "os_hash_algo", "sha512", "os_hash_value", s->sha512,
-                  "replicas", ids_json(s->sealed, s->sealed_count), "placement",
-                  ids_json(placement, count), "write_replicas", u->ctx->limits->write_replicas);
-    submit(u, command, activate_cb);
+    submit(u,
+           upload_seal_command(u->ctx, u->o.stage ? "image.stage" : "image.activate", u->id,
+                               u->session_hex, &u->hosts, &u->sealed, u->virtual_size),
+           activate_cb);
 }
 
 static void sealed_cb(void *arg, int status, const struct replica_result *result,
@@ -513,7 +491,7 @@ void image_upload_finish(struct image_upload *u, image_cb cb, void *arg)
                      "The data is shorter than x-openstack-image-size says (%lld bytes).",
                      (long long)u->o.size_header);
     }
-    if (rv == 0) {
+    if (rv == 0 && u->inspect != NULL) {
         rv = inspect_finish(u->inspect, u->size, &u->virtual_size, &err);
     }
     if (rv != 0) {

@@ -1,5 +1,7 @@
 #include "image/upload_hosts.h"
 
+#include "tessera/base/id.h"
+
 static size_t up_count(const struct placement_host *hosts, size_t count)
 {
     size_t up = 0;
@@ -73,4 +75,33 @@ size_t upload_hosts_placement(struct image_ctx *ctx, const char *image_id,
         add(out, &placed, sealed->sealed[i]); /* a holder is part of the placement, always */
     }
     return placed;
+}
+
+static json_t *ids_json(const uint64_t *ids, size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < count && array != NULL; i++) {
+        if (json_array_append_new(array, json_integer((json_int_t)ids[i])) != 0) {
+            json_decref(array);
+            array = NULL;
+        }
+    }
+    return array;
+}
+
+json_t *upload_seal_command(struct image_ctx *ctx, const char *op, const char *image_id,
+                            const char *session, const struct upload_hosts *chosen,
+                            const struct replica_result *sealed, int64_t virtual_size)
+{
+    char manifest[2 * 32 + 1];
+    uint64_t placement[REPLICA_HOSTS_MAX];
+    hex_encode(sealed->manifest.bytes, 32, manifest);
+    size_t count = upload_hosts_placement(ctx, image_id, chosen, sealed, placement);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:o, s:s, s:s, s:s, s:o, s:o, s:i}", "op", op, "id", image_id,
+        "session", session, "manifest", manifest, "size", (json_int_t)sealed->size, "virtual_size",
+        virtual_size >= 0 ? json_integer((json_int_t)virtual_size) : json_null(), "checksum",
+        sealed->checksum, "os_hash_algo", "sha512", "os_hash_value", sealed->sha512, "replicas",
+        ids_json(sealed->sealed, sealed->sealed_count), "placement", ids_json(placement, count),
+        "write_replicas", ctx->limits->write_replicas);
 }

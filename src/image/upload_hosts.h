@@ -19,4 +19,10 @@ size_t upload_hosts_placement(struct image_ctx *ctx, const char *image_id,
                               const struct upload_hosts *chosen,
                               const struct replica_result *sealed, uint64_t out[REPLICA_HOSTS_MAX]);
 
+/* image.activate, image.stage or import.finish of sealed data. NULL: out of memory.
+ * @virtual_size -1: null. */
+json_t *upload_seal_command(struct image_ctx *ctx, const char *op, const char *image_id,
+                            const char *session, const struct upload_hosts *chosen,
+                            const struct replica_result *sealed, int64_t virtual_size);
+
 #endif

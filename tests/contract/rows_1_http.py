@@ -131,10 +131,8 @@ for path, methods, allow in (
         ("/v2/stores/tessera/<id>", ("GET", "POST", "PUT"), "DELETE")):
     for method in methods:
         row(f"{method} {path} is 405", "member", f"{method} {path}", 405, given="queued", gives={"Allow": allow})
-row("DELETE of /import is 405", "member", "DELETE /v2/images/<id>/import", 405, given="queued", gives={"Allow": "POST"},
-    later="import is not there yet")
-row("GET of /stage is 405", "member", "GET /v2/images/<id>/stage", 405, given="queued", gives={"Allow": "PUT"},
-    later="staging is not there yet")
+row("DELETE of /import is 405", "member", "DELETE /v2/images/<id>/import", 405, given="queued", gives={"Allow": "POST"})
+row("GET of /stage is 405", "member", "GET /v2/images/<id>/stage", 405, given="queued", gives={"Allow": "PUT"})
 row("a method that nobody knows is 405 or 501 or 400", "member", "BREW /v2/images", (400, 405, 501))
 for path in ("/v2/images/", "/v2/images/<id>/", "/v2/images/<id>/nothing", "/v2/images/<id>/members/", "/v2/nothing",
              "/v2/images//<id>", "/v2/info", "/v2/info/nothing", "/v2/schemas", "/v2/schemas/", "/v2/schemas/nothing",

@@ -36,7 +36,7 @@ static void an_empty_call_and_a_refusal_come_through(void **state)
 static void many_large_calls_go_both_ways_at_once(void **state)
 {
     (void)state;
-    enum { CALLS = 24 };
+    enum { CALLS = 24, GUARD_MS = 60000 }; /* 200 MiB over TLS, perhaps instrumented */
     struct world *w = world_new(16 << 20);
     struct probe put[CALLS], get[CALLS], small[CALLS];
     char *body = malloc(PEER_BODY_MAX);
@@ -44,18 +44,18 @@ static void many_large_calls_go_both_ways_at_once(void **state)
     body[PEER_BODY_MAX - 1] = 'z';
     for (unsigned i = 0; i < CALLS; i++) {
         probe_start(&put[i], w->net, 2, PEER_CHUNK_HAVE, text("put"),
-                    (struct peer_bytes){body, PEER_BODY_MAX}, 20000);
-        probe_start(&get[i], w->net, 2, PEER_CHUNK_GET, text("get"), nothing(), 20000);
-        probe_start(&small[i], w->net, 2, PEER_CONTROL, text("small"), text("s"), 20000);
+                    (struct peer_bytes){body, PEER_BODY_MAX}, GUARD_MS);
+        probe_start(&get[i], w->net, 2, PEER_CHUNK_GET, text("get"), nothing(), GUARD_MS);
+        probe_start(&small[i], w->net, 2, PEER_CONTROL, text("small"), text("s"), GUARD_MS);
     }
     for (unsigned i = 0; i < CALLS; i++) {
-        test_run_until(w->loop, &small[i].done, 20000);
+        test_run_until(w->loop, &small[i].done, GUARD_MS);
         check_ok(small[i].status);
     }
     check(!put[CALLS - 1].done); /* small ones did not wait behind the others */
     for (unsigned i = 0; i < CALLS; i++) {
-        test_run_until(w->loop, &put[i].done, 20000);
-        test_run_until(w->loop, &get[i].done, 20000);
+        test_run_until(w->loop, &put[i].done, GUARD_MS);
+        test_run_until(w->loop, &get[i].done, GUARD_MS);
         check_ok(put[i].status);
         check_int(put[i].body_size, PEER_BODY_MAX);
         check_int(put[i].last, 'z');

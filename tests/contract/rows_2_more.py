@@ -248,7 +248,7 @@ row("task", "member", "GET /v2/schemas/task", 200,
 row("tasks", "member", "GET /v2/schemas/tasks", 200, has={"name": "tasks", "properties/tasks/type": "array"})
 for name in "namespace namespaces resource_type resource_types property properties object objects tag tags".split():
     row(f"metadefs/{name}", "member", f"GET /v2/schemas/metadefs/{name}", 200,
-        has={"name": like("^" + name), "properties": ANY})
+        has={"name": like("^" + name[:8]), "properties": ANY})
 row("another name is 404", "member", "GET /v2/schemas/other", 404)
 row("readers may see schemas", "reader", "GET /v2/schemas/image", 200)
 

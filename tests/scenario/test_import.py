@@ -66,7 +66,7 @@ class Source(http.server.BaseHTTPRequestHandler):
 def with_errors(call):
     try:
         call()
-    except OSError:
+    except lib.NETWORK_ERRORS:
         pass
 
 
@@ -258,6 +258,17 @@ def check_download(cluster, results, port):
         results.equal("under the same rules", reply.status, 400)
 
 
+def half_a_stage(client, image_id):
+    """Sends a first piece of staged data and then nothing, until the host is gone."""
+    def pieces():
+        yield bytes(1 << 20)
+        Source.gate.wait(60)
+        yield b"late"
+
+    fields = {"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}
+    with_errors(lambda: client.call("PUT", f"/v2/images/{image_id}/stage", pieces(), fields, timeout=90, chunked=True))
+
+
 def check_kill(cluster, results, port):
     base = f"http://127.0.0.1:{port}"
     names = cluster.names()
@@ -267,10 +278,13 @@ def check_kill(cluster, results, port):
     body = lib.Body("import", 21 * lib.MIB)
     Source.gate.clear()
     with lib.Client(cluster, victim) as doomed, lib.Client(cluster, watcher) as client:
-        slow, staged = new_image(doomed), new_image(doomed)
+        slow, staged, half = new_image(doomed), new_image(doomed), new_image(doomed)
         stage(doomed, staged, bytes(body))
         results.equal("an import runs on the host", start(doomed, slow, web(f"{base}/slow/{body.size}")).status, 202)
         results.check("it is importing", await_status(client, slow, ("importing",)))
+        other = lib.Client(cluster, victim)
+        threading.Thread(target=half_a_stage, args=(other, half), daemon=True).start()
+        results.check("another image is being staged", await_status(client, half, ("uploading",)))
         cluster.kill(victim)
         began = time.monotonic()
         Source.gate.set()
@@ -278,6 +292,7 @@ def check_kill(cluster, results, port):
         results.check("after kill -9 another host takes over", image and image["status"] == "active" and image["checksum"] == body.md5,
                       f"{time.monotonic() - began:.1f} s, {image and image['status']}, {tasks_of(client, slow)[-1]['message']}")
         results.equal("its task", tasks_of(client, slow)[-1]["status"], "success")
+        results.check("staging that was cut off goes back to queued", await_status(client, half, ("queued",), 30))
         results.equal("staged data outlives the host that took it", client.show(staged).json()["status"], "uploading")
         start(client, staged, DIRECT)
         image = await_status(client, staged, ("active",))

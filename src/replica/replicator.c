@@ -3,9 +3,9 @@
  * A pass has two halves. Walk: all images, a slice an event with one view each; an image placed
  * here whose replica is not recorded or not on disk becomes a job (repair.c), two at a time; the
  * walk rests while many jobs wait. Drop: each manifest on disk that no image wants here. A pass
- * follows a change of the images, but none starts sooner after the last one than nineteen times what
- * that took: a large library costs a twentieth of a loop at worst. Failed jobs are tried again with
- * back-off; lost chunks (quarantined copies) start a pass too.
+ * follows a change of the images, but none starts sooner after the last one than nineteen times
+ * what that took: a large library costs a twentieth of a loop at worst. Failed jobs are tried again
+ * with back-off; lost chunks (quarantined copies) start a pass too.
  *
  * Why a drop never takes what is needed: (1) the manifest is marked, which fails while a session
  * reserves it (an upload whose activation is not decided; a repair not yet reported); (2) then a

@@ -130,7 +130,8 @@ def state(cluster, results):
         "both votes missing": lambda: [os.unlink(v) for v in votes],
         "a bit of both votes": lambda: [flip(v, 10) for v in votes],
         "an empty raft folder": lambda: (shutil.rmtree(raft), os.mkdir(raft)),
-        "a store cut in half": lambda: os.truncate(meta, os.path.getsize(meta) // 2),
+        # Not half: that may be pages which nothing uses any more, so that nothing is missed.
+        "a store cut short": lambda: os.truncate(meta, 3 * 4096),
         "a store whose first page is zero": lambda: zero(meta, 0, 4096),
         "a chunk index cut short": lambda: os.truncate(os.path.join(data, "index", "data.mdb"), 9000),
         "a damaged host.json": lambda: zero(os.path.join(data, "host.json"), 0, 8),

@@ -458,6 +458,25 @@ void chunks_release_holder(struct chunks *c)
     }
 }
 
+static void space_run(struct work *work)
+{
+    struct chunks *c = container_of(work, struct chunks, space_work);
+    (void)check_space(c, 0);
+    atomic_store(&c->space_busy, false);
+    chunks_release_holder(c);
+}
+
+/* Puts ask for the room themselves. A host that was full gets none until it says that it has room
+ * again: so it must also be asked for without them. */
+static void look_at_space(struct chunks *c)
+{
+    if (!atomic_exchange(&c->space_busy, true)) {
+        atomic_fetch_add(&c->holders, 1);
+        c->space_work = (struct work){.run = space_run};
+        pool_submit(c->options.disk_pool, &c->space_work);
+    }
+}
+
 static void collect_timer(struct timer *timer)
 {
     struct chunks *c = container_of(timer, struct chunks, timer);
@@ -465,6 +484,7 @@ static void collect_timer(struct timer *timer)
     if (atomic_load(&c->holders) == 1) {
         chunks_start_collect(c, NULL);
     }
+    look_at_space(c);
 }
 
 static int session_seen(void *arg, struct kv_val key, struct kv_val val)
@@ -520,6 +540,7 @@ int chunks_open(const struct chunks_options *options, struct chunks **out, struc
     map_init(&c->deleting);
     map_init(&c->dropping);
     atomic_init(&c->holders, 1);
+    atomic_init(&c->space_busy, false);
     for (unsigned i = 0; i < 2; i++) {
         c->drain[i] = (struct drain){.work = {.run = drain_run}, .chunks = c};
     }

@@ -56,8 +56,10 @@ struct chunks {
 
     struct timer timer;
     atomic_bool closing;
-    atomic_bool untidy;  /* a collection or drop was left half way: the next open rebuilds */
-    atomic_uint holders; /* the owner, and collections under way; the last one tears down */
+    atomic_bool untidy;     /* a collection or drop was left half way: the next open rebuilds */
+    atomic_uint holders;    /* the owner, and collections under way; the last one tears down */
+    struct work space_work; /* counts as one of them while space_busy */
+    atomic_bool space_busy;
 };
 
 /* Thread: any. */

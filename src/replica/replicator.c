@@ -518,6 +518,7 @@ static void marked_cb(struct chunk_req *req, int status)
         return;
     }
 #ifdef TSR_BREAK_DROP_BARRIER
+    r->barrier.arg = r;
     barrier_cb(&r->barrier, 0);
     return;
 #endif

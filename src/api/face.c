@@ -17,6 +17,7 @@
 #include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
 struct api {
@@ -451,6 +452,7 @@ static void barrier_cb(struct meta_barrier *barrier, int status)
         return;
     }
     r->stale = true;
+    metric_add(METRIC_stale_reads_total, 1);
     step_handler(r);
 }
 

@@ -27,6 +27,7 @@
 
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 
 enum {
     COLLECT_EVERY_MS = 30 * 1000,
@@ -299,6 +300,7 @@ static void put_run(struct work *work)
         }
         struct chunk_place place;
         if (rv == 0 && ops->open(c->store, CHUNK_DATA, &req->id, &place) == 0) {
+            metric_add(METRIC_chunks_written_total, 1);
             verified_note(c, &req->id, &place);
             ops->close(c->store, &place);
         }

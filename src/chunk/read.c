@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 
 enum {
     VERIFIED_MINUTES = 24 * 60,
@@ -42,6 +43,7 @@ bool verified_is(struct chunks *c, const struct chunk_id *id, const struct chunk
 static void warm_note(struct chunks *c, const struct chunk_id *id, const struct chunk_place *place)
 {
     atomic_fetch_add(&c->read_bytes, place->size);
+    metric_add(METRIC_chunks_read_total, 1);
     stamps_put(&c->warm, id, place->stamp, read_mib(c));
 }
 
@@ -84,6 +86,7 @@ static void finish_corrupt(struct chunk_req *req)
     hex_encode(req->id.bytes, 32, hex);
     int rv = c->store->ops->quarantine(c->store, CHUNK_DATA, &req->id);
     atomic_fetch_add(&c->bad_count, 1);
+    metric_add(METRIC_chunks_bad_total, 1);
     log_error("chunk", "bad copy moved aside chunk=%s result=%s", hex,
               rv == 0 ? "ok" : err_name(rv));
     index_step(req, lost_step, corrupt_then);
@@ -281,6 +284,7 @@ static void manifest_run(struct work *work)
     int rv = manifest_load(c, &req->id, &req->manifest);
     if (rv == TSR_ECORRUPT) {
         atomic_fetch_add(&c->bad_count, 1);
+        metric_add(METRIC_chunks_bad_total, 1);
         char hex[65];
         hex_encode(req->id.bytes, 32, hex);
         (void)c->store->ops->quarantine(c->store, CHUNK_MANIFEST, &req->id);

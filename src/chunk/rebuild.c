@@ -14,6 +14,7 @@
 
 #include "tessera/base/buf.h"
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 
 /* --- is it needed? -------------------------------------------------------------------------- */
 
@@ -166,6 +167,7 @@ static int add_manifest(struct rebuild *r, const struct chunk_id *id)
         hex_encode(id->bytes, 32, hex);
         log_error("chunk", "bad manifest moved aside manifest=%s", hex);
         atomic_fetch_add(&r->c->bad_count, 1);
+        metric_add(METRIC_chunks_bad_total, 1);
         return r->c->store->ops->quarantine(r->c->store, CHUNK_MANIFEST, id);
     }
     if (rv != 0) {

@@ -159,7 +159,12 @@ static void publish(struct cluster *c)
     consensus_status(c->o.consensus, st);
     uint64_t now = cluster_now(c);
     bool contact = st->contact_ms != 0 && now - st->contact_ms < CONTACT_LOST_MS;
-    atomic_store(&c->a_leader_host, st->leader >> 16);
+    uint64_t leader = st->leader >> 16;
+    if (leader != 0 && leader != c->seen_leader) {
+        metric_add(METRIC_leader_changes_total, c->seen_leader != 0);
+        c->seen_leader = leader;
+    }
+    atomic_store(&c->a_leader_host, leader);
     /* Never backwards: a leader that steps down has heard of no other leader yet. */
     if (st->contact_ms > atomic_load(&c->a_contact_ms)) {
         atomic_store(&c->a_contact_ms, st->contact_ms);

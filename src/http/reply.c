@@ -8,6 +8,7 @@
 
 #include "http/session.h"
 #include "tessera/base/log.h"
+#include "tessera/base/metric.h"
 
 void http_set_header(struct http_req *req, const char *name, const char *value)
 {
@@ -43,11 +44,20 @@ static bool has_length(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
+static void count_reply(int status)
+{
+    metric_add(METRIC_requests_total, 1);
+    if (status >= 500) {
+        metric_add(METRIC_requests_failed_total, 1);
+    }
+}
+
 static int head_write(struct http_req *req, int status, const char *content_type, int64_t length)
 {
     struct session *s = req->session;
     struct buf *out = &req->out;
     s->keep_alive = keep_alive_after(req);
+    count_reply(status);
     buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, http_reason(status),
                server_date(s->server));
     if (content_type != NULL && *content_type != 0) {
@@ -87,6 +97,7 @@ static void out_written(struct conn_write *w, int status)
         return;
     }
     s->active_ms = loop_now_ms(s->server->loop);
+    metric_add(METRIC_client_bytes_out_total, (int64_t)req->out.size);
     if (req->ended) {
         session_go(s);
     }
@@ -103,6 +114,7 @@ static void data_written(struct conn_write *w, int status)
         return;
     }
     s->active_ms = loop_now_ms(s->server->loop);
+    metric_add(METRIC_client_bytes_out_total, (int64_t)w->done);
     req->write_due = true;
     session_go(s);
 }

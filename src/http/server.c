@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "http/session.h"
+#include "tessera/base/metric.h"
 
 struct server_listener {
     struct list link;
@@ -38,6 +39,7 @@ static void close_check(struct http_server *s)
 void server_session_gone(struct http_server *s)
 {
     s->session_count--;
+    metric_add(METRIC_connections, -1);
     close_check(s);
 }
 

@@ -13,6 +13,8 @@
 
 #include <stdlib.h>
 
+#include "tessera/base/metric.h"
+
 static void session_pump(struct session *s, const char *data, size_t size);
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -36,6 +38,7 @@ static void session_closed_cb(struct conn *c, void *arg)
         s->req = NULL;
         request_free(req);
         server->request_count--;
+        metric_add(METRIC_requests_active, -1);
     }
     s->closed = true;
     list_remove(&s->link);
@@ -114,6 +117,7 @@ static void request_finish(struct session *s)
     request_free(s->req);
     s->req = NULL;
     s->server->request_count--;
+    metric_add(METRIC_requests_active, -1);
     s->dropped = 0;
     if (s->phase == PHASE_DEAF) {
         return;
@@ -146,6 +150,7 @@ static void request_begin(struct session *s)
     s->phase = PHASE_BODY;
     s->active_ms = loop_now_ms(s->server->loop);
     s->server->request_count++;
+    metric_add(METRIC_requests_active, 1);
 }
 
 static void input_bad(struct session *s)
@@ -430,6 +435,7 @@ static void session_read_cb(struct conn *c, void *arg, int status, const void *d
         session_close(s);
     } else {
         s->active_ms = loop_now_ms(s->server->loop);
+        metric_add(METRIC_client_bytes_in_total, (int64_t)size);
         session_pump(s, data, size);
     }
 }
@@ -451,6 +457,7 @@ void session_start(struct http_server *server, struct conn *conn)
     timer_init(&s->timer, server->loop, session_timer_cb);
     list_push(&server->sessions, &s->link);
     server->session_count++;
+    metric_add(METRIC_connections, 1);
     reading_set(s);
     timer_set(s);
 }

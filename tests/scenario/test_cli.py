@@ -124,6 +124,18 @@ def test_host(cluster, results, name, files):
     cli.run("image", "show", ids["raw"], fails=True, what="image show of a deleted image")
 
 
+def counted(cluster, results):
+    """/metrics of every host tells of what it has just done."""
+    for name in cluster.names():
+        with lib.Client(cluster, name) as client:
+            text = client.call("GET", "/metrics").data.decode()
+        values = dict(line.split() for line in text.splitlines() if line and line[0] != "#")
+        idle = [key for key in ("requests_total", "client_bytes_in_total", "client_bytes_out_total", "uploads_total",
+                                "downloads_total", "chunks_written_total", "chunks_read_total", "peer_bytes_in_total",
+                                "connections", "applied_index") if int(values.get(f"tessera_{key}", 0)) <= 0]
+        results.equal(f"{name}: counters that stand at nothing", idle, [])
+
+
 def test(cluster, results):
     files = make_files(cluster.dir)
 
@@ -140,6 +152,7 @@ def test(cluster, results):
     for thread in threads:
         thread.join()
 
+    counted(cluster, results)
     cli = Cli(cluster, results, cluster.names()[-1])
     cli.run("token", "issue")
     cli.run("catalog", "list")

@@ -17,6 +17,7 @@
 
 #include "tessera/base/assert.h"
 #include "tessera/base/buf.h"
+#include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 #include "tessera/http.h"
 
@@ -898,6 +899,25 @@ static void connections_over_the_limit_are_closed(void **state)
     server_stop(0);
 }
 
+static void what_passes_is_counted(void **state)
+{
+    (void)state;
+    server_start(NULL);
+    int64_t replies = metric_get(METRIC_requests_total),
+            in = metric_get(METRIC_client_bytes_in_total),
+            out = metric_get(METRIC_client_bytes_out_total);
+    assert_int_equal(metric_get(METRIC_connections), 0);
+    const char *request = "GET /hello HTTP/1.1\r\n" CLOSE "\r\n";
+    char *reply = ask(request);
+    assert_int_equal(metric_get(METRIC_requests_total) - replies, 1);
+    assert_int_equal(metric_get(METRIC_client_bytes_in_total) - in, strlen(request));
+    assert_int_equal(metric_get(METRIC_client_bytes_out_total) - out, strlen(reply));
+    free(reply);
+    server_stop(0);
+    assert_int_equal(metric_get(METRIC_connections), 0);
+    assert_int_equal(metric_get(METRIC_requests_active), 0);
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -945,6 +965,7 @@ int main(void)
         cmocka_unit_test(slow_and_idle_clients_are_let_go),
         cmocka_unit_test(a_closing_server_finishes_what_it_has_begun),
         cmocka_unit_test(connections_over_the_limit_are_closed),
+        cmocka_unit_test(what_passes_is_counted),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -699,21 +699,17 @@ void import_job_ask(struct import_job *job)
     submit(job, json_incref(job->start), ask_cb);
 }
 
+/* A name that has no address now is no reason to refuse: the request is answered as Glance answers
+ * it, and the task tells what became of the name (which is looked up again, and judged, then). */
 static int resolve_check(struct import_job *job, struct err *err)
 {
-    switch (job->resolve_status) {
-    case 0:
+    if (job->resolve_status != TSR_EFORBIDDEN) {
         return 0;
-    case TSR_EFORBIDDEN:
-        return err_set(err, TSR_EINVAL,
-                       "URI for web-download does not pass filtering: the address of %.100s is not "
-                       "allowed",
-                       job->host);
-    default:
-        return err_set(err, TSR_EINVAL,
-                       "URI for web-download does not pass filtering: %.100s has no address",
-                       job->host);
     }
+    return err_set(err, TSR_EINVAL,
+                   "URI for web-download does not pass filtering: the address of %.100s is not "
+                   "allowed",
+                   job->host);
 }
 
 static void resolve_run(struct work *work)

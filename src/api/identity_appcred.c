@@ -25,7 +25,10 @@ static json_t *appcred_json(struct api_req *r, const json_t *record)
                 roles, json_pack("{s:s,s:s,s:n}", "id", role->id, "name", role->name, "domain_id"));
         }
     }
+    /* Without the Z of all other times: Keystone leaves it out here, and clients compare or parse
+     * it so. */
     time_format_micros(expires_us, expires);
+    expires[strcspn(expires, "Z")] = 0;
     ident_url(r, url);
     (void)snprintf(link, sizeof(link), "%s/users/%.64s/application_credentials/%.64s", url, user,
                    id);

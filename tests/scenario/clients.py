@@ -1,0 +1,131 @@
+"""What the tests of stock clients share: a relay that spreads connections over the hosts, accounts made through the
+identity API, and programs run by the system's Python, where Debian puts the clients."""
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import threading
+
+import lib
+
+PYTHON = "/usr/bin/python3"  # the stock clients are Debian's packages: another Python does not see them
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Relay:
+    """One address of loopback in front of all hosts: each connection goes to the next host that accepts it.
+
+    It passes bytes on without looking at them, so TLS ends at the hosts. `counts` says how many connections each host
+    got. Use it as a context; give the hosts once they are there."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.targets = []
+        self.counts = {}
+        self.turn = 0
+        self.tasks = set()
+        self.loop = self.stopping = None
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        self.ready.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.stopping.set)
+        self.thread.join(10)
+
+    def spread_over(self, cluster):
+        self.targets = [(h["name"], int(h["api_url"].rsplit(":", 1)[1])) for h in cluster.hosts()]
+
+    def _run(self):
+        asyncio.run(self._serve())
+
+    async def _serve(self):
+        """Until told to stop; asyncio.run then cancels what is still under way, and waits for it."""
+        self.loop, self.stopping = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._client, sock=self.listener):
+            self.ready.set()
+            await self.stopping.wait()
+
+    async def _connect(self):
+        """The next host in turn; one that refuses is passed over, as a load balancer does."""
+        for _ in range(len(self.targets)):
+            name, port = self.targets[self.turn % len(self.targets)]
+            self.turn += 1
+            with contextlib.suppress(OSError):
+                pair = await asyncio.open_connection("127.0.0.1", port)
+                self.counts[name] = self.counts.get(name, 0) + 1
+                return pair
+        return None
+
+    async def _client(self, reader, writer):
+        task = asyncio.current_task()
+        self.tasks.add(task)  # the loop alone would not keep it
+        host = await self._connect()
+        with contextlib.suppress(asyncio.CancelledError):
+            if host:
+                await asyncio.gather(self._pump(reader, host[1]), self._pump(host[0], writer))
+        if host:
+            host[1].close()
+        writer.close()
+        self.tasks.discard(task)
+
+    @staticmethod
+    async def _pump(source, sink):
+        """Until the end of one direction; a broken connection ends both."""
+        try:
+            while data := await source.read(1 << 16):
+                sink.write(data)
+                await sink.drain()
+            if sink.can_write_eof():
+                sink.write_eof()
+        except OSError:
+            sink.transport.abort()
+
+
+class Identity:
+    """Projects and users made through one host's identity API, as its administrator."""
+
+    def __init__(self, cluster, name):
+        self.client = lib.Client(cluster, name)
+        roles = self.call("GET", "/roles")["roles"]
+        self.roles = {role["name"]: role["id"] for role in roles}
+
+    def call(self, method, path, body=None):
+        reply = self.client.call(method, "/identity/v3" + path, body)
+        if reply.status >= 300:
+            raise lib.ClusterFailure(f"{method} {path}: {reply!r}")
+        return reply.json() if reply.data else None
+
+    def project(self, name):
+        return self.call("POST", "/projects", {"project": {"name": name, "domain_id": "default"}})["project"]["id"]
+
+    def user(self, name, project_id, *roles):
+        """(user id, password) of a new user with the roles on the project."""
+        password = secrets.token_urlsafe(12)
+        user = {"name": name, "domain_id": "default", "password": password}
+        user_id = self.call("POST", "/users", {"user": user})["user"]["id"]
+        for role in roles:
+            self.call("PUT", f"/projects/{project_id}/users/{user_id}/roles/{self.roles[role]}")
+        return user_id, password
+
+
+def clean_environment(**more):
+    """The environment without OS_* and proxies, which would change where a client goes."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OS_") and "proxy" not in k.lower()}
+    return {**kept, **more}
+
+
+def version_of(package):
+    """The version of an installed Debian package; None if it is not installed."""
+    done = subprocess.run(["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", package], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    state, _, version = done.stdout.partition(" ")
+    return version if state == "installed" else None

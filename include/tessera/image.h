@@ -13,6 +13,7 @@
 
 #include "tessera/cluster.h"
 #include "tessera/identity.h"
+#include "tessera/inspect.h"
 #include "tessera/meta.h"
 #include "tessera/replica.h"
 
@@ -21,6 +22,8 @@ struct image_limits {
     int property_quota, tag_quota, member_quota;
     int replicas, write_replicas;
     bool strict_write_replicas;
+    bool raw_strict;  /* data declared raw must be raw (inspect.h) */
+    bool gpt_allowed; /* `gpt` is a disk_format */
     int64_t upload_idle_ms;
 };
 
@@ -149,17 +152,5 @@ int image_download_open(struct image_ctx *ctx, const struct caller *caller, cons
                         struct image_download **out);
 void image_download_next(struct image_download *d, replica_piece_cb cb, void *arg);
 void image_download_close(struct image_download *d);
-
-/* --- inspection (sections 3.6, 3.7): pure, streaming
- * ----------------------------------------------------------------- */
-struct inspect;
-/* @disk_format, @container_format as declared. NULL: out of memory. */
-struct inspect *inspect_new(const char *disk_format, const char *container_format);
-void inspect_free(struct inspect *i);
-/* Bytes in order, any pieces; a few windows are kept (<= 2 MiB). TSR_EMEDIA as soon as it is
- * certain. */
-int inspect_write(struct inspect *i, const void *data, size_t size, struct err *err);
-/* At the end: TSR_EMEDIA with the sentence of 2.3 / 3.7; *virtual_size_out = -1 when null. */
-int inspect_finish(struct inspect *i, uint64_t size, int64_t *virtual_size_out, struct err *err);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "api/face.h"
 #include "tessera/base/assert.h"
+#include "tessera/image/examine.h"
 
 /* --- one call of the cluster service
  * ------------------------------------------------------------------- */
@@ -199,6 +200,58 @@ static void replicas(struct api_req *r)
     api_json(r, 200, out);
 }
 
+/* --- the inspector over stored data
+ * ---------------------------------------------------------------------------------------------- */
+
+static void inspect_dead(struct api_req *r)
+{
+    struct image_examination *e = r->state;
+    r->state = NULL;
+    r->on_dead = NULL;
+    image_examine_stop(e);
+}
+
+static void inspect_done(void *arg, int status_code, json_t *result, const struct err *err)
+{
+    struct api_req *r = arg;
+    r->state = NULL;
+    r->on_dead = NULL;
+    if (status_code != 0) {
+        api_error(r, status_code, err);
+        return;
+    }
+    api_json(r, 200, json_incref(result));
+}
+
+static void inspect(struct api_req *r)
+{
+    struct image_examination *e = NULL;
+    struct meta_view *view = api_view(r);
+    json_t *image = NULL;
+    if (view == NULL) {
+        return;
+    }
+    int rv = meta_image_get(view, r->args[0], &image);
+    meta_view_close(view);
+    if (rv != 0) {
+        api_errorf(r, rv, "No image found with ID %s", r->args[0]);
+        return;
+    }
+    if (!json_is_integer(json_object_get(image, "size"))) {
+        api_errorf(r, TSR_ECONFLICT, "The image has no data yet.");
+        json_decref(image);
+        return;
+    }
+    rv = image_examine(r->o->image, image, inspect_done, r, &e);
+    json_decref(image);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+        return;
+    }
+    r->state = e;
+    r->on_dead = inspect_dead;
+}
+
 const struct api_route api_cluster_routes[] = {
     {HTTP_METHOD_GET, "/v1/status", status, API_ADMIN | API_NO_BODY},
     {HTTP_METHOD_GET, "/v1/hosts", hosts, API_ADMIN | API_NO_BODY},
@@ -208,6 +261,7 @@ const struct api_route api_cluster_routes[] = {
     {HTTP_METHOD_POST, "/v1/join-tokens", token_create, API_ADMIN | API_JSON_OPTIONAL},
     {HTTP_METHOD_POST, "/v1/leader/transfer", leader_transfer, API_ADMIN | API_JSON_OPTIONAL},
     {HTTP_METHOD_GET, "/v1/images/{}/replicas", replicas, API_ADMIN | API_READ | API_NO_BODY},
+    {HTTP_METHOD_GET, "/v1/images/{}/inspect", inspect, API_ADMIN | API_READ | API_NO_BODY},
     {HTTP_METHOD_POST, "/v1/init", cluster_init, API_LOCAL | API_UNFORMED | API_JSON_OPTIONAL},
     {HTTP_METHOD_POST, "/v1/join-cluster", cluster_join, API_LOCAL | API_UNFORMED | API_JSON},
     {HTTP_METHOD_POST, "/v1/join", join, API_OPEN | API_JSON},

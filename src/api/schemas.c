@@ -203,9 +203,33 @@ char *schema_text(const char *name)
     return buf_detach(&b, NULL);
 }
 
+/* The format that an operator may offer besides. Takes @text; NULL: out of memory. */
+static char *with_gpt(char *text)
+{
+    static const char last[] = "\"ploop\"";
+    struct buf b = {0};
+    const char *at = text, *next;
+    while ((next = strstr(at, last)) != NULL) {
+        next += sizeof(last) - 1;
+        (void)buf_append(&b, at, (size_t)(next - at));
+        (void)buf_append_str(&b, ",\"gpt\"");
+        at = next;
+    }
+    (void)buf_append_str(&b, at);
+    free(text);
+    if (b.failed) {
+        buf_free(&b);
+        return NULL;
+    }
+    return buf_detach(&b, NULL);
+}
+
 void image_schema(struct api_req *r)
 {
     char *text = schema_text(r->args[0]);
+    if (text != NULL && r->o->image->limits->gpt_allowed) {
+        text = with_gpt(text);
+    }
     if (text == NULL) {
         api_errorf(r, TSR_ENOENT, "The resource could not be found.");
         return;

@@ -74,5 +74,6 @@ int cmd_image_list(struct cli *cli);
 int cmd_image_show(struct cli *cli);
 int cmd_image_upload(struct cli *cli);
 int cmd_image_download(struct cli *cli);
+int cmd_image_inspect(struct cli *cli);
 
 #endif

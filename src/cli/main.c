@@ -16,6 +16,8 @@ const struct cli_command cli_commands[] = {
      "make an image from a file", cmd_image_upload},
     {"image download", "ID [--file FILE]", "write an image's data to a file or standard output",
      cmd_image_download},
+    {"image inspect", "ID | FILE [--disk-format F] | --all",
+     "format, virtual size and safety of stored images or of a file", cmd_image_inspect},
     {"cluster init", "[--name NAME] [--admin-password-file FILE]",
      "make a new cluster with this host", cmd_cluster_init},
     {"cluster token create", "", "a one-time token with which another host joins",

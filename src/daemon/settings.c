@@ -16,6 +16,8 @@ void settings_limits(const struct config *cfg, struct image_limits *out)
         .replicas = (int)cfg->replicas,
         .write_replicas = (int)cfg->write_replicas,
         .strict_write_replicas = cfg->strict_write_replicas,
+        .raw_strict = cfg->raw_strict,
+        .gpt_allowed = cfg->disk_format_gpt,
         .upload_idle_ms = cfg->upload_idle_ms,
     };
 }

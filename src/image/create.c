@@ -84,6 +84,9 @@ static int check_limits(const json_t *body, const json_t *props, const struct im
         return err_set(err, TSR_ETOOBIG, "The limit of %d tags on an image is exceeded.",
                        limits->tag_quota);
     }
+    if (!limits->gpt_allowed && strcmp(json_str_or(body, "disk_format", ""), "gpt") == 0) {
+        return err_set(err, TSR_EINVAL, "The disk_format gpt is not enabled here.");
+    }
     if (limits->property_quota >= 0 && json_object_size(props) > (size_t)limits->property_quota) {
         return err_set(err, TSR_ETOOBIG, "The limit of %d properties of an image is exceeded.",
                        limits->property_quota);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "image/change.h"
+#include "image/upload_hosts.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/id.h"
 #include "tessera/base/metric.h"
@@ -121,47 +122,6 @@ static void opened_cb(void *arg, int status, uint64_t image_size)
     answer(d, status);
 }
 
-static void host_add(uint64_t *hosts, size_t *count, uint64_t id)
-{
-    for (size_t i = 0; i < *count; i++) {
-        if (hosts[i] == id) {
-            return;
-        }
-    }
-    if (*count < REPLICA_HOSTS_MAX) {
-        hosts[(*count)++] = id;
-    }
-}
-
-/* Hosts with a replica, the best first; behind them the others of the placement, which may have it
- * by now. */
-static size_t holders(struct image_ctx *ctx, const json_t *record, uint64_t *hosts)
-{
-    const char *name;
-    json_t *state;
-    size_t count = 0, i;
-    json_object_foreach(json_obj(record, "replicas"), name, state)
-    {
-        int64_t id;
-        const char *text = json_string_value(state);
-        if (text != NULL && strcmp(text, "present") == 0 &&
-            str_to_i64(name, 1, INT64_MAX, &id) == 0) {
-            host_add(hosts, &count, (uint64_t)id);
-        }
-    }
-    cluster_read_order(ctx->load, ctx->self, ctx->zone, hosts, count);
-    size_t present = count;
-    json_t *id;
-    json_array_foreach(json_arr(record, "placement"), i, id)
-    {
-        if (json_is_integer(id)) {
-            host_add(hosts, &count, (uint64_t)json_integer_value(id));
-        }
-    }
-    cluster_read_order(ctx->load, ctx->self, ctx->zone, hosts + present, count - present);
-    return count;
-}
-
 static int reader_open(struct image_download *d, const json_t *record, bool want_files)
 {
     struct chunk_id manifest;
@@ -170,7 +130,7 @@ static int reader_open(struct image_download *d, const json_t *record, bool want
     if (hex_decode(hex, strlen(hex), manifest.bytes, sizeof(manifest.bytes)) != 0) {
         return TSR_ECORRUPT;
     }
-    size_t count = holders(d->ctx, record, hosts);
+    size_t count = upload_hosts_holding(d->ctx, record, hosts);
     return replica_reader_open(d->ctx->replica, &manifest, (uint64_t)d->info.offset,
                                (uint64_t)d->info.length, hosts, count, want_files, opened_cb, d,
                                &d->reader);

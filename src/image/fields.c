@@ -23,7 +23,7 @@ enum value_kind {
 };
 
 static const char visibilities[] = "community|public|private|shared";
-static const char disk_formats[] = "ami|ari|aki|vhd|vhdx|vmdk|raw|qcow2|vdi|iso|ploop";
+static const char disk_formats[] = "ami|ari|aki|vhd|vhdx|vmdk|raw|qcow2|vdi|iso|ploop|gpt";
 static const char container_formats[] = "ami|ari|aki|bare|ovf|ova|docker|compressed";
 static const char statuses[] = "queued|saving|active|killed|deleted|uploading|importing|"
                                "pending_delete|deactivated";

@@ -401,7 +401,7 @@ static void read_begin(struct import_job *job)
 {
     inspect_free(job->inspect);
     job->size = 0;
-    job->inspect = inspect_new(job->disk_format, job->container_format);
+    job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
     if (job->inspect == NULL) {
         job_fail(job, TSR_ENOMEM, NULL);
         return;
@@ -599,7 +599,7 @@ static int download_open(struct import_job *job, struct err *err)
         rv = upload_hosts_choose(job->ctx, job->id, -1, &job->hosts, err);
     }
     if (rv == 0) {
-        job->inspect = inspect_new(job->disk_format, job->container_format);
+        job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
         job->guard = job->guard != NULL ? job->guard : malloc(sizeof(*job->guard));
         rv = job->inspect != NULL && job->guard != NULL ? 0 : TSR_ENOMEM;
     }

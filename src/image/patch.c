@@ -49,6 +49,10 @@ static int set_format(struct patch *p, const char *name, const json_t *value)
         return err_set(p->err, TSR_EFORBIDDEN,
                        "Attribute %s can be only replaced for a queued image.", name);
     }
+    const char *format = json_string_value(value);
+    if (format != NULL && is(format, "gpt") && !p->limits->gpt_allowed) {
+        return err_set(p->err, TSR_EINVAL, "The disk_format gpt is not enabled here.");
+    }
     return put(p->fields, name, field_value(name, value));
 }
 

@@ -369,8 +369,8 @@ static int start_checks(struct image_upload *u, struct err *err)
         rv = upload_hosts_choose(u->ctx, u->id, size, &u->hosts, err);
     }
     if (rv == 0 && !u->o.stage) { /* staged data is inspected by its import */
-        u->inspect =
-            inspect_new(json_str(image, "disk_format"), json_str(image, "container_format"));
+        u->inspect = upload_inspect_new(u->ctx, json_str(image, "disk_format"),
+                                        json_str(image, "container_format"));
         rv = u->inspect != NULL ? 0 : TSR_ENOMEM;
     }
     json_decref(image);

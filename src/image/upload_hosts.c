@@ -1,6 +1,10 @@
 #include "image/upload_hosts.h"
 
+#include <string.h>
+
+#include "tessera/base/assert.h"
 #include "tessera/base/id.h"
+#include "tessera/base/str.h"
 
 static size_t up_count(const struct placement_host *hosts, size_t count)
 {
@@ -104,4 +108,57 @@ json_t *upload_seal_command(struct image_ctx *ctx, const char *op, const char *i
         sealed->checksum, "os_hash_algo", "sha512", "os_hash_value", sealed->sha512, "replicas",
         ids_json(sealed->sealed, sealed->sealed_count), "placement", ids_json(placement, count),
         "write_replicas", ctx->limits->write_replicas);
+}
+
+/* --- reading
+ * ---------------------------------------------------------------------------------------- */
+
+static void host_add(uint64_t *hosts, size_t *count, uint64_t id)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (hosts[i] == id) {
+            return;
+        }
+    }
+    if (*count < REPLICA_HOSTS_MAX) {
+        hosts[(*count)++] = id;
+    }
+}
+
+size_t upload_hosts_holding(struct image_ctx *ctx, const json_t *record,
+                            uint64_t hosts[REPLICA_HOSTS_MAX])
+{
+    const char *name;
+    json_t *state;
+    size_t count = 0, i;
+    json_object_foreach(json_obj(record, "replicas"), name, state)
+    {
+        int64_t id;
+        const char *text = json_string_value(state);
+        if (text != NULL && strcmp(text, "present") == 0 &&
+            str_to_i64(name, 1, INT64_MAX, &id) == 0) {
+            host_add(hosts, &count, (uint64_t)id);
+        }
+    }
+    cluster_read_order(ctx->load, ctx->self, ctx->zone, hosts, count);
+    size_t present = count;
+    json_t *id;
+    json_array_foreach(json_arr(record, "placement"), i, id)
+    {
+        if (json_is_integer(id)) {
+            host_add(hosts, &count, (uint64_t)json_integer_value(id));
+        }
+    }
+    cluster_read_order(ctx->load, ctx->self, ctx->zone, hosts + present, count - present);
+    return count;
+}
+
+struct inspect *upload_inspect_new(const struct image_ctx *ctx, const char *disk_format,
+                                   const char *container_format)
+{
+    struct inspect *i = inspect_new(disk_format, container_format);
+    if (i != NULL && ctx->limits->raw_strict) {
+        inspect_raw_strict(i);
+    }
+    return i;
 }

@@ -1,4 +1,4 @@
-/* Which hosts take part in an upload. */
+/* What uploads, imports and downloads share: which hosts take part, how data is inspected. */
 #ifndef IMAGE_UPLOAD_HOSTS_H
 #define IMAGE_UPLOAD_HOSTS_H
 
@@ -24,5 +24,14 @@ size_t upload_hosts_placement(struct image_ctx *ctx, const char *image_id,
 json_t *upload_seal_command(struct image_ctx *ctx, const char *op, const char *image_id,
                             const char *session, const struct upload_hosts *chosen,
                             const struct replica_result *sealed, int64_t virtual_size);
+
+/* Hosts with a replica of the data, the best first; behind them the others of the placement, which
+ * may have it by now. Returns the count. */
+size_t upload_hosts_holding(struct image_ctx *ctx, const json_t *record,
+                            uint64_t hosts[REPLICA_HOSTS_MAX]);
+
+/* As the operator wants it. NULL: out of memory. */
+struct inspect *upload_inspect_new(const struct image_ctx *ctx, const char *disk_format,
+                                   const char *container_format);
 
 #endif

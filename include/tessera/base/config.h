@@ -87,6 +87,10 @@ struct err;
       "Tags an image may have.") \
     X(image_member_quota, INT, "128", 0, 10000, "members", CLUSTER, LIVE, \
       "Members an image may have.") \
+    X(raw_strict, BOOL, "no", 0, 0, "", CLUSTER, LIVE, \
+      "Refuse data declared raw that is in another format (qcow2, vmdk, ...), which a hypervisor might open as that. Partition tables, ISO images and LUKS volumes stay allowed.") \
+    X(disk_format_gpt, BOOL, "no", 0, 0, "", CLUSTER, LIVE, \
+      "Offer the disk_format gpt: raw disks with a partition table, which is then checked.") \
     X(import_methods, LIST, "glance-direct, web-download", 0, 8, "methods", CLUSTER, RESTART, \
       "Ways of import that are offered: glance-direct (data put to .../stage first), web-download (from a URL). Empty: none.") \
     X(import_schemes, LIST, "http, https", 0, 2, "schemes", CLUSTER, RESTART, \

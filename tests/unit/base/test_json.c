@@ -87,7 +87,81 @@ static void equal_values_give_equal_text(void **state)
     json_decref(b);
 }
 
-TEST_MAIN(cmocka_unit_test(only_one_whole_value_is_accepted),
+/* Members of @text as an object again, or NULL when the walk does not end where the text does. */
+static json_t *walked(const char *text, size_t size)
+{
+    json_t *out = json_object();
+    struct json_member m;
+    size_t at = 0;
+    while (json_member_next(text, size, &at, &m)) {
+        json_t *key = json_parse(m.key - 1, m.key_size + 2),
+               *value = json_parse(m.value, m.value_size);
+        check(key != NULL && value != NULL);
+        check(json_object_set_new(out, json_string_value(key), value) == 0);
+        json_decref(key);
+    }
+    if (at == SIZE_MAX) {
+        json_decref(out);
+        return NULL;
+    }
+    return out;
+}
+
+static void members_are_found_without_a_tree(void **state)
+{
+    (void)state;
+    static const char *const values[] = {
+        "{}",
+        "{\"a\":1}",
+        "{\"a\":null,\"b\":true,\"c\":-12.5}",
+        "{\"a\":\"\",\"b\":\"x\\\"y\",\"c\":\"z\\\\\"}",
+        "{\"a\\\"b\":{\"c\":[1,{\"d\":\"]}\"}],\"e\":\"}\"},\"f\":[]}",
+        "{\"\":[[],[[]],\"\\\\\"],\"\xc3\xa4\":{}}",
+    };
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        json_t *whole = json_parse(values[i], strlen(values[i]));
+        size_t size;
+        char *text = json_text(whole, &size);
+        json_t *again = walked(text, size);
+        check(again != NULL && json_equal(whole, again));
+        for (size_t cut = 0; cut < size; cut++) { /* no part of it is taken for the whole */
+            json_t *part = walked(text, cut);
+            check(part == NULL);
+        }
+        json_decref(again);
+        json_decref(whole);
+        free(text);
+    }
+    check(walked("{\"a\":1}x", 8) == NULL);
+    check(walked("{\"a\"1}", 6) == NULL);
+    check(walked("[1]", 3) == NULL);
+}
+
+static void members_give_plain_values(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\":\"abc\",\"b\":\"a\\nb\",\"c\":-7,\"d\":1.5,\"e\":null}";
+    struct json_member m[5];
+    char out[4];
+    int64_t n = 0;
+    size_t at = 0;
+    for (int i = 0; i < 5; i++) {
+        check(json_member_next(text, sizeof(text) - 1, &at, &m[i]));
+    }
+    check(json_member_is(&m[0], "a", 1) && !json_member_is(&m[0], "ab", 2));
+    check(json_member_plain(&m[0], out, sizeof(out)));
+    check_str(out, "abc");
+    check(!json_member_plain(&m[0], out, 3));
+    check(!json_member_plain(&m[1], out, sizeof(out)));
+    check(!json_member_plain(&m[2], out, sizeof(out)));
+    check(json_member_int(&m[2], &n) && n == -7);
+    check(!json_member_int(&m[0], &n) && !json_member_int(&m[3], &n) &&
+          !json_member_int(&m[4], &n));
+}
+
+TEST_MAIN(cmocka_unit_test(members_are_found_without_a_tree),
+          cmocka_unit_test(members_give_plain_values),
+          cmocka_unit_test(only_one_whole_value_is_accepted),
           cmocka_unit_test(nesting_is_bounded_outside_of_strings),
           cmocka_unit_test(getters_give_the_default_for_other_types),
           cmocka_unit_test(equal_values_give_equal_text))

@@ -132,6 +132,13 @@ uint64_t meta_view_index(struct meta_view *v);
  * import
  */
 int meta_image_get(struct meta_view *v, const char *id, json_t **out);
+/* The same record as the text that is stored (see json_member_next); it lives as long as the view.
+ */
+struct meta_text {
+    const char *text;
+    size_t size;
+};
+int meta_image_text(struct meta_view *v, const char *id, struct meta_text *out);
 /* Was there ever an image of that id that was deleted? */
 bool meta_image_deleted(struct meta_view *v, const char *id);
 /* Images whose data is @manifest (one page is enough to decide whether a replica is still wanted).
@@ -182,6 +189,17 @@ struct meta_image_query {
  * TSR_EINVAL: unknown or invisible marker. */
 int meta_image_list(struct meta_view *v, const struct meta_image_query *query, json_t **array_out,
                     bool *more_out);
+/* The same in steps, for questions that no index answers, and without parsing what need not be.
+ * @query and @v stay the caller's, unchanged, until the close. */
+struct meta_list;
+int meta_list_open(struct meta_view *v, const struct meta_image_query *query,
+                   struct meta_list **out);
+/* Look at @candidates more images. 0: the page is complete; TSR_EAGAIN: it is not yet. */
+int meta_list_step(struct meta_list *list, size_t candidates);
+/* The complete page; lives until the close, its texts as long as the view. */
+const struct meta_text *meta_list_page(const struct meta_list *list, size_t *count_out,
+                                       bool *more_out);
+void meta_list_close(struct meta_list *list);
 /* Walk all images in order of id: *after "" at first, set to the last id; at most @max. For
  * planners, the replicator and checkers. */
 int meta_image_walk(struct meta_view *v, char after[64], size_t max, json_t **array_out);

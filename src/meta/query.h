@@ -25,13 +25,35 @@ struct see {
     const char *project; /* NULL: none */
 };
 
+/* What decides whether an image is seen; @owner may be NULL. */
+struct see_image {
+    const char *id, *visibility, *owner;
+};
+struct see_image see_image_of(const json_t *image);
+
 /* TSR_EINVAL: unknown visibility or member status. */
 int see_of(const struct meta_image_query *q, struct see *out);
 unsigned see_bit(const char *visibility);
 /* Is @image part of the listing, before filters? 1 or 0, or an error. */
-int see_listed(struct meta_view *v, const struct see *see, const json_t *image);
+int see_listed(struct meta_view *v, const struct see *see, const struct see_image *image);
 /* May the caller get @image by its id? 1 or 0, or an error. */
-int see_by_id(struct meta_view *v, const struct meta_image_query *q, const json_t *image);
+int see_by_id(struct meta_view *v, const struct meta_image_query *q, const struct see_image *image);
+
+/* --- buckets (query_bucket.c)
+ * ---------------------------------------------------------------------- */
+
+/* The first filter that names texts of @field exactly, or NULL. */
+const struct meta_filter *filter_exact(const struct meta_image_query *q, const char *field);
+
+enum { BUCKETS_MAX = 8 };
+struct buckets {
+    struct key items[BUCKETS_MAX];
+    size_t count;
+};
+/* Together they hold everything that the caller sees; at most 3 + 3 or 4 + 3. Only idx_created_at
+ * (@fine) tells an owner's images apart by visibility. */
+void buckets_of(const struct meta_image_query *q, const struct see *see, bool fine,
+                struct buckets *b);
 
 /* --- filters (query_filter.c)
  * ---------------------------------------------------------------------- */

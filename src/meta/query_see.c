@@ -54,12 +54,20 @@ int see_of(const struct meta_image_query *q, struct see *out)
     return 0;
 }
 
+struct see_image see_image_of(const json_t *image)
+{
+    return (struct see_image){.id = json_str(image, "id"),
+                              .visibility = json_str(image, "visibility"),
+                              .owner = json_str(image, "owner")};
+}
+
 /* The status of @project's membership as a bit; 0 = no member. */
-static int member_bit(struct meta_view *v, const json_t *image, const char *project, unsigned *out)
+static int member_bit(struct meta_view *v, const struct see_image *image, const char *project,
+                      unsigned *out)
 {
     json_t *member = NULL;
     *out = 0;
-    int rc = meta_member_get(v, json_str(image, "id"), project, &member);
+    int rc = meta_member_get(v, image->id, project, &member);
     if (rc == 0) {
         const char *status = json_str(member, "status");
         *out = is(status, "accepted")  ? MEMBER_ACCEPTED
@@ -70,16 +78,16 @@ static int member_bit(struct meta_view *v, const json_t *image, const char *proj
     return rc == TSR_ENOENT ? 0 : rc;
 }
 
-int see_listed(struct meta_view *v, const struct see *see, const json_t *image)
+int see_listed(struct meta_view *v, const struct see *see, const struct see_image *image)
 {
-    unsigned visibility = see_bit(json_str(image, "visibility")), status;
+    unsigned visibility = see_bit(image->visibility), status;
     if ((see->any & visibility) != 0) {
         return 1;
     }
     if (see->project == NULL) {
         return 0;
     }
-    if ((see->own & visibility) != 0 && is(json_str(image, "owner"), see->project)) {
+    if ((see->own & visibility) != 0 && is(image->owner, see->project)) {
         return 1;
     }
     if (see->members == 0 || visibility != SEE_SHARED) {
@@ -89,17 +97,16 @@ int see_listed(struct meta_view *v, const struct see *see, const json_t *image)
     return rc != 0 ? rc : (status & see->members) != 0;
 }
 
-int see_by_id(struct meta_view *v, const struct meta_image_query *q, const json_t *image)
+int see_by_id(struct meta_view *v, const struct meta_image_query *q, const struct see_image *image)
 {
-    unsigned visibility = see_bit(json_str(image, "visibility")), status;
+    unsigned visibility = see_bit(image->visibility), status;
     if (q->admin || visibility == SEE_PUBLIC) {
         return 1;
     }
     if (q->project == NULL) {
         return 0;
     }
-    if (visibility == SEE_COMMUNITY || json_str(image, "owner") == NULL ||
-        is(json_str(image, "owner"), q->project)) {
+    if (visibility == SEE_COMMUNITY || image->owner == NULL || is(image->owner, q->project)) {
         return 1;
     }
     if (visibility != SEE_SHARED) {

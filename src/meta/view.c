@@ -131,6 +131,20 @@ int meta_image_get(struct meta_view *v, const char *id, json_t **out)
     return image_key(&key, id) ? view_get(v, DB_IMAGE, &key, out) : TSR_ENOENT;
 }
 
+int meta_image_text(struct meta_view *v, const char *id, struct meta_text *out)
+{
+    struct key key;
+    struct kv_val value;
+    if (!image_key(&key, id)) {
+        return TSR_ENOENT;
+    }
+    int rc = kv_get(v->meta->kv, v->txn, DB_IMAGE, key_val(&key), &value);
+    if (rc == 0 && record_decode(key_val(&key), value, &out->text, &out->size) != 0) {
+        rc = meta_report_damage(v->meta, DB_IMAGE);
+    }
+    return rc;
+}
+
 bool meta_image_deleted(struct meta_view *v, const char *id)
 {
     struct key key;

@@ -324,6 +324,30 @@ static size_t model_list(struct meta_view *v, const struct meta_image_query *q, 
     return n;
 }
 
+/* The same page a few candidates at a time. */
+static void check_steps(struct meta_view *v, const struct meta_image_query *q, const json_t *page,
+                        bool more)
+{
+    struct meta_list *list;
+    size_t count, steps = 0;
+    bool more_here;
+    int rc;
+    check_ok(meta_list_open(v, q, &list));
+    while ((rc = meta_list_step(list, 1 + steps % 5)) == TSR_EAGAIN) {
+        steps++;
+    }
+    check_ok(rc);
+    const struct meta_text *texts = meta_list_page(list, &count, &more_here);
+    check_int(count, json_array_size(page));
+    check(more == more_here);
+    for (size_t i = 0; i < count; i++) {
+        json_t *image = json_parse(texts[i].text, texts[i].size);
+        check(json_equal(image, json_array_get(page, i)));
+        json_decref(image);
+    }
+    meta_list_close(list);
+}
+
 /* All pages of one question, each starting at the last image of the one before. */
 static void check_question(struct meta_view *v, struct question *x, json_t *all)
 {
@@ -335,6 +359,7 @@ static void check_question(struct meta_view *v, struct question *x, json_t *all)
     while (more) {
         json_t *page;
         check_ok(meta_image_list(v, &x->q, &page, &more));
+        check_steps(v, &x->q, page, more);
         for (size_t i = 0; i < json_array_size(page); i++, at++) {
             check(at < n);
             check_str(json_str(json_array_get(page, i), "id"), json_str(want[at], "id"));

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tessera/base/buf.h"
 #include "tessera/cluster.h"
 #include "tessera/identity.h"
 #include "tessera/inspect.h"
@@ -59,12 +60,25 @@ int image_find(struct meta_view *view, const struct caller *caller, const char *
                enum image_action action, json_t **image_out, struct err *err);
 /* Image API form of a record (section 3.1; custom properties at the top level). New reference. */
 json_t *image_render(const json_t *record);
-/* Parse the query of GET /v2/images (section 4) and list. params: decoded name/value pairs in
- * order. *page_out: {"images": [rendered...], "first", "next"?, "schema"}. TSR_EINVAL,
- * TSR_EFORBIDDEN. */
+/* The same members from a record's stored text, appended to @out as JSON text. @store: the value of
+ * `stores` (JSON text) of an image that has data, or NULL. TSR_ECORRUPT, TSR_ENOMEM. */
+int image_render_text(const struct meta_text *record, const char *store, struct buf *out);
+
+/* GET /v2/images (section 4) in steps: what no index answers may read every image, and others are
+ * to be served meanwhile. @params (decoded name/value pairs in order) and @view stay until the
+ * close. TSR_EINVAL, TSR_EFORBIDDEN. */
 struct image_param {
     const char *name, *value;
 };
+struct image_listing;
+int image_listing_open(struct meta_view *view, const struct caller *caller,
+                       const struct image_param *params, size_t count, size_t limit_default,
+                       size_t limit_max, struct image_listing **out, struct err *err);
+/* TSR_EAGAIN: call again, soon. 0: the page is appended to @out: {"images": [rendered...], "first",
+ * "next"?, "schema"} as JSON text. @store as above. */
+int image_listing_step(struct image_listing *l, const char *store, struct buf *out);
+void image_listing_close(struct image_listing *l); /* NULL is fine */
+/* All steps at once, parsed. */
 int image_list(struct meta_view *view, const struct caller *caller,
                const struct image_param *params, size_t count, size_t limit_default,
                size_t limit_max, json_t **page_out, struct err *err);

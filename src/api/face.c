@@ -127,6 +127,12 @@ void api_json(struct api_req *r, int status, json_t *body)
         api_error(r, TSR_ENOMEM, NULL);
         return;
     }
+    api_json_text(r, status, text, size);
+    free(text);
+}
+
+void api_json_text(struct api_req *r, int status, const char *text, size_t size)
+{
     if (r->stale) {
         struct cluster_health health;
         char value[32];
@@ -136,7 +142,6 @@ void api_json(struct api_req *r, int status, json_t *body)
     }
     set_vary(r);
     http_reply(r->http, status, "application/json", text, size);
-    free(text);
     req_done(r);
 }
 

@@ -76,6 +76,7 @@ struct meta_view *api_view(struct api_req *r);
 
 /* Replies; each ends the request. */
 void api_json(struct api_req *r, int status, json_t *body); /* takes the reference */
+void api_json_text(struct api_req *r, int status, const char *text, size_t size);
 void api_empty(struct api_req *r, int status);
 void api_text(struct api_req *r, int status, const char *content_type, const char *text);
 /* A reply that the handler streamed itself is over: it has just called http_end or http_cut. */

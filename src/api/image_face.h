@@ -19,6 +19,12 @@ bool image_media_is(const char *content_type, const char *media);
 /* X-Tessera-Stale on replies that api_json does not make. */
 void image_set_stale(struct api_req *r);
 
+/* The name of the cluster's store as JSON text, malloc'ed; NULL when out of memory. */
+char *image_store_text(const struct api_req *r);
+
+/* image_list.c */
+void image_index(struct api_req *r);
+
 /* image_info.c */
 void image_info_import(struct api_req *r);
 void image_info_stores(struct api_req *r);

@@ -231,61 +231,42 @@ static void post_image(struct api_req *r)
     image_create(r->o->image, &r->caller, r->body, keyed ? id : NULL, created_cb, r);
 }
 
-/* The parameters as the service takes them; they live as long as the request's. */
-static struct image_param *list_params(const struct api_req *r)
+char *image_store_text(const struct api_req *r)
 {
-    size_t count = r->params.count;
-    struct image_param *params = calloc(count + 1, sizeof(*params));
-    for (size_t i = 0; i < count && params != NULL; i++) {
-        params[i] = (struct image_param){.name = r->params.items[i].name,
-                                         .value = r->params.items[i].value};
-    }
-    return params;
-}
-
-static void get_images(struct api_req *r)
-{
-    struct err err = {0};
-    struct meta_view *view = api_view(r);
-    json_t *page = NULL, *image;
-    size_t i;
-    if (view == NULL) {
-        return;
-    }
-    struct image_param *params = list_params(r);
-    int rv = params != NULL ? image_list(view, &r->caller, params, r->params.count,
-                                         r->o->limit_default, r->o->limit_max, &page, &err)
-                            : TSR_ENOMEM;
-    meta_view_close(view);
-    free(params);
-    if (rv != 0) {
-        api_error(r, rv, &err);
-        return;
-    }
-    json_array_foreach(json_arr(page, "images"), i, image)
-    {
-        add_stores(r, image);
-    }
-    api_json(r, 200, page);
+    json_t *name = json_string(r->o->store_id);
+    char *text = name != NULL ? json_text(name, NULL) : NULL;
+    json_decref(name);
+    return text;
 }
 
 static void get_image(struct api_req *r)
 {
     struct err err = {0};
     struct meta_view *view = api_view(r);
+    struct meta_text text;
+    struct buf out = {0};
     json_t *record = NULL;
     if (view == NULL) {
         return;
     }
-    int rv = image_find(view, &r->caller, r->args[0], ACT_SHOW, &record, &err);
+    char *store = image_store_text(r);
+    int rv = store != NULL ? image_find(view, &r->caller, r->args[0], ACT_SHOW, &record, &err)
+                           : TSR_ENOMEM;
+    if (rv == 0) {
+        rv = meta_image_text(view, json_str_or(record, "id", ""), &text);
+    }
+    if (rv == 0) {
+        rv = image_render_text(&text, store, &out);
+    }
+    json_decref(record);
     meta_view_close(view);
+    free(store);
     if (rv != 0) {
         api_error(r, rv, &err);
-        return;
+    } else {
+        api_json_text(r, 200, out.data, out.size);
     }
-    json_t *image = image_render(record);
-    json_decref(record);
-    reply_image(r, 200, image);
+    buf_free(&out);
 }
 
 static void delete_run(struct api_req *r)
@@ -442,7 +423,7 @@ static void post_reactivate(struct api_req *r)
 const struct api_route api_image_routes[] = {
     {HTTP_METHOD_GET, "/versions", get_versions, API_OPEN | API_UNFORMED},
     {HTTP_METHOD_GET, "/versions/", get_versions, API_OPEN | API_UNFORMED},
-    {HTTP_METHOD_GET, "/v2/images", get_images, API_READ},
+    {HTTP_METHOD_GET, "/v2/images", image_index, API_READ},
     {HTTP_METHOD_POST, "/v2/images", post_image, API_JSON},
     {HTTP_METHOD_GET, "/v2/images/{}", get_image, API_READ | API_NO_BODY},
     {HTTP_METHOD_PATCH, "/v2/images/{}", patch_image, 0},

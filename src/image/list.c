@@ -3,86 +3,152 @@
 #include <string.h>
 
 #include "image/query.h"
+#include "tessera/base/buf.h"
 
-static int render_all(const json_t *records, size_t limit, json_t *images, const char **last_out)
-{
-    size_t i;
-    json_t *record;
-    json_array_foreach(records, i, record)
-    {
-        if (i == limit) {
-            break;
-        }
-        if (json_array_append_new(images, image_render(record)) != 0) {
-            return TSR_ENOMEM;
-        }
-        *last_out = json_str(record, "id");
-    }
-    return 0;
-}
+enum { STEP_CANDIDATES = 512 }; /* a few milliseconds of a worker at most */
 
-static int set_link(json_t *page, const char *name, char *link)
-{
-    int rv = link != NULL ? json_set_str(page, name, link) : TSR_ENOMEM;
-    free(link);
-    return rv;
-}
-
-static int page_of(const json_t *records, bool more, size_t limit, const struct image_param *params,
-                   size_t count, json_t **page_out)
-{
-    const char *last = NULL;
-    json_t *images = json_array(), *page = NULL;
-    int rv = images != NULL ? render_all(records, limit, images, &last) : TSR_ENOMEM;
-    if (rv == 0) {
-        page = json_pack("{s:O, s:s}", "images", images, "schema", "/v2/schemas/images");
-        rv = page != NULL ? set_link(page, "first", query_link(params, count, NULL)) : TSR_ENOMEM;
-    }
-    if (rv == 0 && more && last != NULL) {
-        rv = set_link(page, "next", query_link(params, count, last));
-    }
-    json_decref(images);
-    if (rv != 0) {
-        json_decref(page);
-        return rv;
-    }
-    *page_out = page;
-    return 0;
-}
+struct image_listing {
+    struct query q;
+    struct meta_image_query meta; /* q's, with who asks */
+    const struct image_param *params;
+    size_t count;
+    struct meta_list *list; /* NULL: nothing can match */
+};
 
 /* A page of no images still checks its marker. */
-static int run(struct meta_view *view, const struct caller *caller, struct query *q,
-               json_t **records_out, bool *more_out, struct err *err)
+static int open_list(struct image_listing *l, struct meta_view *view, const struct caller *caller,
+                     struct err *err)
 {
-    struct meta_image_query m = q->meta;
-    m.project = caller->project_id[0] != '\0' ? caller->project_id : NULL;
-    m.admin = caller_is_admin(caller);
-    m.limit = m.limit > 0 ? m.limit : 1;
-    int rv = meta_image_list(view, &m, records_out, more_out);
+    l->meta = l->q.meta;
+    l->meta.project = caller->project_id[0] != '\0' ? caller->project_id : NULL;
+    l->meta.admin = caller_is_admin(caller);
+    l->meta.limit = l->meta.limit > 0 ? l->meta.limit : 1;
+    int rv = meta_list_open(view, &l->meta, &l->list);
     if (rv == TSR_EINVAL) {
         return err_set(err, rv, "Invalid marker. Image could not be found.");
     }
     return rv;
 }
 
+int image_listing_open(struct meta_view *view, const struct caller *caller,
+                       const struct image_param *params, size_t count, size_t limit_default,
+                       size_t limit_max, struct image_listing **out, struct err *err)
+{
+    struct image_listing *l = calloc(1, sizeof(*l));
+    if (l == NULL) {
+        return TSR_ENOMEM;
+    }
+    l->params = params;
+    l->count = count;
+    int rv = policy_image(caller, ACT_LIST, NULL, false, err);
+    if (rv == 0) {
+        rv = query_parse(&l->q, params, count, limit_default, limit_max, err);
+    }
+    if (rv == 0 && !l->q.nothing) {
+        rv = open_list(l, view, caller, err);
+    }
+    if (rv != 0) {
+        image_listing_close(l);
+        return rv;
+    }
+    *out = l;
+    return 0;
+}
+
+void image_listing_close(struct image_listing *l)
+{
+    if (l != NULL) {
+        meta_list_close(l->list);
+        query_free(&l->q);
+        free(l);
+    }
+}
+
+/* --- the page
+ * ------------------------------------------------------------------------------------------ */
+
+/* ,"name":"<link>" */
+static int link_add(struct buf *out, const char *name, char *link)
+{
+    json_t *value = link != NULL ? json_string(link) : NULL;
+    char *text = value != NULL ? json_text(value, NULL) : NULL;
+    int rv = text != NULL ? buf_printf(out, ",\"%s\":%s", name, text) : TSR_ENOMEM;
+    free(text);
+    json_decref(value);
+    free(link);
+    return rv;
+}
+
+static int id_of(const struct meta_text *record, char id[64])
+{
+    struct json_member m;
+    size_t at = 0;
+    while (json_member_next(record->text, record->size, &at, &m)) {
+        if (json_member_is(&m, "id", 2)) {
+            return json_member_plain(&m, id, 64) ? 0 : TSR_ECORRUPT;
+        }
+    }
+    return TSR_ECORRUPT;
+}
+
+static int write_page(const struct image_listing *l, const struct meta_text *records, size_t count,
+                      bool more, const char *store, struct buf *out)
+{
+    size_t limit = l->q.meta.limit, shown = count < limit ? count : limit;
+    char last[64];
+    int rv = buf_append_str(out, "{\"images\":[");
+    for (size_t i = 0; i < shown && rv == 0; i++) {
+        if (i > 0) {
+            (void)buf_append(out, ",", 1);
+        }
+        rv = image_render_text(&records[i], store, out);
+    }
+    if (rv == 0) {
+        rv = buf_append_str(out, "],\"schema\":\"/v2/schemas/images\"");
+    }
+    if (rv == 0) {
+        rv = link_add(out, "first", query_link(l->params, l->count, NULL));
+    }
+    if (rv == 0 && more && shown > 0) {
+        rv = id_of(&records[shown - 1], last);
+        rv = rv == 0 ? link_add(out, "next", query_link(l->params, l->count, last)) : rv;
+    }
+    (void)buf_append(out, "}", 1);
+    return rv != 0 ? rv : out->failed ? TSR_ENOMEM : 0;
+}
+
+int image_listing_step(struct image_listing *l, const char *store, struct buf *out)
+{
+    const struct meta_text *records = NULL;
+    size_t count = 0;
+    bool more = false;
+    if (l->list != NULL) {
+        int rv = meta_list_step(l->list, STEP_CANDIDATES);
+        if (rv != 0) {
+            return rv;
+        }
+        records = meta_list_page(l->list, &count, &more);
+    }
+    return write_page(l, records, count, more, store, out);
+}
+
 int image_list(struct meta_view *view, const struct caller *caller,
                const struct image_param *params, size_t count, size_t limit_default,
                size_t limit_max, json_t **page_out, struct err *err)
 {
-    struct query q = {0};
-    json_t *records = NULL;
-    bool more = false;
-    int rv = policy_image(caller, ACT_LIST, NULL, false, err);
-    if (rv == 0) {
-        rv = query_parse(&q, params, count, limit_default, limit_max, err);
+    struct image_listing *l = NULL;
+    struct buf text = {0};
+    int rv = image_listing_open(view, caller, params, count, limit_default, limit_max, &l, err);
+    if (rv != 0) {
+        return rv;
     }
-    if (rv == 0 && !q.nothing) {
-        rv = run(view, caller, &q, &records, &more, err);
+    do {
+        rv = image_listing_step(l, NULL, &text);
+    } while (rv == TSR_EAGAIN);
+    if (rv == 0 && (*page_out = json_parse(text.data, text.size)) == NULL) {
+        rv = TSR_ENOMEM;
     }
-    if (rv == 0) {
-        rv = page_of(records, more, q.meta.limit, params, count, page_out);
-    }
-    json_decref(records);
-    query_free(&q);
+    buf_free(&text);
+    image_listing_close(l);
     return rv;
 }

@@ -193,7 +193,64 @@ static void a_record_is_shown_flat_with_times_and_links(void **state)
     json_decref(record);
 }
 
-TEST_MAIN(cmocka_unit_test(an_empty_body_makes_an_image_of_the_callers_project),
+/* Both renderings of one record. */
+static void check_renderings(const json_t *record, const char *store)
+{
+    struct meta_text text;
+    struct buf out = {0};
+    json_t *tree = image_render(record);
+    const char *status = json_str_or(record, "status", "");
+    if (store != NULL && (strcmp(status, "active") == 0 || strcmp(status, "deactivated") == 0)) {
+        json_set_str(tree, "stores", "here");
+    }
+    char *stored = json_text(record, &text.size);
+    text.text = stored;
+    check_ok(image_render_text(&text, store, &out));
+    json_t *shown = json_parse(out.data, out.size); /* refuses doubles */
+    check(shown != NULL && json_equal(tree, shown));
+    for (size_t cut = 0; cut < text.size; cut++) {
+        struct meta_text part = {stored, cut};
+        buf_clear(&out);
+        check_code(image_render_text(&part, store, &out), TSR_ECORRUPT);
+    }
+    json_decref(shown);
+    json_decref(tree);
+    free(stored);
+    buf_free(&out);
+}
+
+static void a_record_is_shown_alike_from_its_text(void **state)
+{
+    (void)state;
+    static const char *const props[] = {
+        "{}",
+        "{\"a\":\"b\",\"z\":\"\\\"quoted\\\\\"}",
+        "{\"stores\":\"mine\",\"self\":\"x\",\"file\":\"y\",\"schema\":\"z\"}",
+        "{\"name\":\"n\",\"created_at\":\"c\",\"props\":\"p\",\"version\":\"v\",\"a\\\"b\":\"\"}",
+    };
+    static const char *const statuses[] = {"queued", "active", "deactivated"};
+    for (size_t i = 0; i < array_len(props); i++) {
+        for (size_t k = 0; k < array_len(statuses); k++) {
+            json_t *record = json_pack(
+                "{s:s,s:s,s:s,s:s,s:b,s:b,s:n,s:n,s:s,s:i,s:i,s:[s,s],s:o,s:I,s:n,s:n,s:n,s:n,s:I,"
+                "s:I,s:i,s:n,s:[i],s:{s:s},s:n}",
+                "id", "8f2b0f3a-0a5e-4ab4-9a43-000000000001", "name", "\xc3\xa4\"\n", "status",
+                statuses[k], "visibility", "shared", "protected", 0, "os_hidden", 1, "owner",
+                "disk_format", "container_format", "bare", "min_disk", 0, "min_ram", 7, "tags", "a",
+                "\"]", "props", json_parse(props[i], strlen(props[i])), "size", (json_int_t)1 << 40,
+                "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at",
+                (json_int_t)1704164645000001, "updated_at", (json_int_t)1704164646999999, "version",
+                3, "manifest", "placement", 2, "replicas", "2", "present", "session");
+            check(record != NULL);
+            check_renderings(record, NULL);
+            check_renderings(record, "\"here\"");
+            json_decref(record);
+        }
+    }
+}
+
+TEST_MAIN(cmocka_unit_test(a_record_is_shown_alike_from_its_text),
+          cmocka_unit_test(an_empty_body_makes_an_image_of_the_callers_project),
           cmocka_unit_test(fields_and_custom_properties_are_told_apart),
           cmocka_unit_test(wrong_shapes_come_before_forbidden_names),
           cmocka_unit_test(names_that_are_not_the_clients_are_forbidden),

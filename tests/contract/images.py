@@ -10,8 +10,14 @@ SECTOR = 512
 
 def _qemu(folder, name, *words, size="8M"):
     path = os.path.join(folder, name)
-    subprocess.run(["qemu-img", "create", "-q", *words, path, *([size] if size else [])], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = ["qemu-img", "create", "-q", *words, path, *([size] if size else [])]
+    for _ in range(50):
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        # qemu-img times its key derivation for LUKS, and gives up when the machine is too busy for that.
+        if done.returncode == 0 or "accurate CPU usage" not in done.stderr:
+            break
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     with open(path, "rb") as f:
         return bytearray(f.read())
 

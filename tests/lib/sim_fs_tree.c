@@ -101,9 +101,18 @@ void sim_node_unref(struct sim_fs *s, struct sim_node *n)
     free(n);
 }
 
+static uint32_t name_hash(const char *text)
+{
+    uint32_t h = 2166136261u;
+    for (; *text; text++)
+        h = (h ^ (uint8_t)*text) * 16777619u;
+    return h;
+}
+
 struct sim_name **sim_list_find(struct sim_name **list, const char *text)
 {
-    while (*list && strcmp((*list)->text, text) != 0)
+    uint32_t hash = name_hash(text);
+    while (*list && ((*list)->hash != hash || strcmp((*list)->text, text) != 0))
         list = &(*list)->next;
     return list;
 }
@@ -133,6 +142,7 @@ static void list_set(struct sim_fs *s, struct sim_name **list, const char *text,
     list_remove(s, list, text, live);
     struct sim_name *name = sim_xalloc(sizeof(*name));
     memcpy(name->text, text, strlen(text) + 1);
+    name->hash = name_hash(text);
     name->node = n;
     name->next = *list;
     *list = name;

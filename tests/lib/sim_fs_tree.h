@@ -32,6 +32,7 @@ struct sim_data_op {
 struct sim_name {
     struct sim_name *next;
     struct sim_node *node;
+    uint32_t hash; /* of text: most comparisons end there */
     char text[SIM_NAME_SIZE];
 };
 

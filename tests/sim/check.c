@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tessera/base/digest.h"
 #include "tessera/base/id.h"
 #include "world.h"
 
 enum {
     COLLECT_MS = 320000,
     NUDGE_MS = 10000,
+    COLLECT_LOOK_MS = 2000,
     DOWNLOAD_MS = 20000,
     STATUS_EVERY_MS = 20,
     LONG_UP_US = 8000000
@@ -172,17 +172,9 @@ static bool on_disk(struct sim_host *h, const char *kind, const char *hex)
 /* Calls @fn for each chunk that the content needs stored. */
 static bool each_chunk(uint32_t content, bool (*fn)(void *arg, const char *hex), void *arg)
 {
-    size_t size = content_size(content);
-    for (size_t at = 0; at < size; at += SIM_CHUNK_BYTES) {
-        uint8_t hash[DIGEST_MAX];
-        char hex[65];
-        size_t n = size - at < SIM_CHUNK_BYTES ? size - at : SIM_CHUNK_BYTES;
-        if (chunk_data_is_zero(content_data(content) + at, n)) {
-            continue;
-        }
-        digest_of(DIGEST_SHA256, content_data(content) + at, n, hash);
-        hex_encode(hash, 32, hex);
-        if (!fn(arg, hex)) {
+    for (unsigned i = 0; i < content_chunk_count(content); i++) {
+        const char *hex = content_chunk(content, i);
+        if (hex[0] != '\0' && !fn(arg, hex)) {
             return false;
         }
     }
@@ -469,7 +461,7 @@ static void nudge(struct world *w)
 static void check_collected(struct world *w)
 {
     for (unsigned i = 0; i < COLLECT_MS / NUDGE_MS; i++) {
-        if (world_wait(w, collected, NUDGE_MS)) {
+        if (world_wait(w, collected, COLLECT_LOOK_MS, NUDGE_MS)) {
             return;
         }
         nudge(w);
@@ -606,10 +598,10 @@ static void check_damage(struct world *w)
 
 void check_end(struct world *w)
 {
-    if (!world_wait(w, digests_equal, 20000)) {
+    if (!world_wait(w, digests_equal, 50, 20000)) {
         world_fail(w, "the hosts' stores do not meet at one index");
     }
-    if (!world_wait(w, held, 20000)) {
+    if (!world_wait(w, held, 50, 20000)) {
         world_fail(w, "nobody holds the admin endpoint 20 s after healing");
     }
     if (w->seed % 4 == 0) { /* takes as long as reservations last */

@@ -7,10 +7,15 @@
 #include "tessera/base/id.h"
 #include "world.h"
 
+enum { CONTENT_NAME = 65 };
+
 struct content {
     size_t size;
     uint8_t *data;
     char md5[33];
+    uint32_t md5_head;            /* its first characters: most comparisons end there */
+    char (*chunks)[CONTENT_NAME]; /* "": a chunk of zeros, which nobody stores */
+    unsigned chunk_count;
 };
 
 static struct content contents[SIM_CONTENTS_MAX];
@@ -33,6 +38,23 @@ static void fill_block(struct world *w, uint8_t *at, size_t size)
     }
 }
 
+/* Once per content: the checkers ask for the names again and again. */
+static void name_chunks(struct content *c)
+{
+    c->chunk_count = (unsigned)((c->size + SIM_CHUNK_BYTES - 1) / SIM_CHUNK_BYTES);
+    c->chunks = calloc(c->chunk_count, sizeof(*c->chunks));
+    tsr_assert(c->chunks != NULL);
+    for (unsigned i = 0; i < c->chunk_count; i++) {
+        size_t at = (size_t)i * SIM_CHUNK_BYTES, left = c->size - at;
+        size_t n = left < SIM_CHUNK_BYTES ? left : SIM_CHUNK_BYTES;
+        uint8_t hash[DIGEST_MAX];
+        if (!chunk_data_is_zero(c->data + at, n)) {
+            digest_of(DIGEST_SHA256, c->data + at, n, hash);
+            hex_encode(hash, 32, c->chunks[i]);
+        }
+    }
+}
+
 uint32_t content_new(struct world *w)
 {
     tsr_assert(content_count < SIM_CONTENTS_MAX);
@@ -48,11 +70,13 @@ uint32_t content_new(struct world *w)
     uint8_t md5[DIGEST_MAX];
     digest_of(DIGEST_MD5, c->data, c->size, md5);
     hex_encode(md5, 16, c->md5);
+    memcpy(&c->md5_head, c->md5, sizeof(c->md5_head));
     uint32_t same = content_of_md5(c->md5); /* short ones may repeat */
     if (same != UINT32_MAX) {
         free(c->data);
         return same;
     }
+    name_chunks(c);
     return content_count++;
 }
 
@@ -71,13 +95,25 @@ const char *content_md5(uint32_t content)
     return contents[content].md5;
 }
 
+unsigned content_chunk_count(uint32_t content)
+{
+    return contents[content].chunk_count;
+}
+
+const char *content_chunk(uint32_t content, unsigned i)
+{
+    return contents[content].chunks[i];
+}
+
 uint32_t content_of_md5(const char *md5)
 {
     if (md5 == NULL) {
         return 0;
     }
+    uint32_t head = 0;
+    memcpy(&head, md5, strnlen(md5, sizeof(head)));
     for (uint32_t i = 1; i < content_count; i++) {
-        if (strcmp(contents[i].md5, md5) == 0) {
+        if (contents[i].md5_head == head && strcmp(contents[i].md5, md5) == 0) {
             return i;
         }
     }

@@ -16,17 +16,18 @@ struct options {
     unsigned jobs, seconds;
     uint64_t chaos_ms;
     uint32_t only;
-    bool trace, twice, single, keep_going;
+    bool trace, twice, single, keep_going, all_count, all_kinds;
 };
 
 /* What a run tells its parent. */
 struct result {
     uint64_t seed, hash, ops, faults[FAULT_COUNT], steps, ms, leaders, holders;
+    uint64_t ops_all[OP_COUNT], ops_ok[OP_COUNT];
 };
 
 static struct totals {
     uint64_t runs, counted, failed, ops, steps, ms;
-    uint64_t seeds_with[FAULT_COUNT], faults[FAULT_COUNT];
+    uint64_t seeds_with[FAULT_COUNT], faults[FAULT_COUNT], ops_all[OP_COUNT], ops_ok[OP_COUNT];
 } totals;
 
 static uint64_t faults_of(const struct result *r)
@@ -60,6 +61,8 @@ static void run(uint64_t seed, const struct options *o, bool other_memory, struc
                            .leaders = w->leaders,
                            .holders = w->holder_changes};
     memcpy(out->faults, w->faults, sizeof(out->faults));
+    memcpy(out->ops_all, w->ops_all, sizeof(out->ops_all));
+    memcpy(out->ops_ok, w->ops_ok, sizeof(out->ops_ok));
     if (o->single) {
         world_totals(w);
     }
@@ -90,6 +93,10 @@ static void add(const struct result *r)
     for (unsigned i = 0; i < FAULT_COUNT; i++) {
         totals.faults[i] += r->faults[i];
         totals.seeds_with[i] += r->faults[i] > 0;
+    }
+    for (unsigned i = 0; i < OP_COUNT; i++) {
+        totals.ops_all[i] += r->ops_all[i];
+        totals.ops_ok[i] += r->ops_ok[i];
     }
 }
 
@@ -146,10 +153,28 @@ static void show_totals(double seconds)
            (unsigned long long)totals.runs, (unsigned long long)totals.counted,
            (unsigned long long)totals.failed, (unsigned long long)totals.ops,
            (unsigned long long)totals.steps, (double)totals.ms / 1000, seconds);
+    for (unsigned i = 0; i < OP_COUNT; i++) {
+        printf("  %-14s %8llu, ok %llu\n", sim_op_names[i], (unsigned long long)totals.ops_all[i],
+               (unsigned long long)totals.ops_ok[i]);
+    }
     for (unsigned i = 0; i < FAULT_COUNT; i++) {
         printf("  %-14s %6llu in %llu seeds\n", sim_fault_names[i],
                (unsigned long long)totals.faults[i], (unsigned long long)totals.seeds_with[i]);
     }
+}
+
+/* Each kind of fault must be seen in one of twenty seeds: what hardly happens tests nothing. */
+static bool all_kinds_seen(void)
+{
+    bool all = true;
+    for (unsigned i = 0; i < FAULT_COUNT; i++) {
+        if (totals.seeds_with[i] * 20 < totals.runs) {
+            fprintf(stderr, "%s happened in %llu of %llu seeds only\n", sim_fault_names[i],
+                    (unsigned long long)totals.seeds_with[i], (unsigned long long)totals.runs);
+            all = false;
+        }
+    }
+    return all;
 }
 
 static double now_s(void)
@@ -197,11 +222,23 @@ static int hunt(const struct options *o)
         if (o->twice && hashes[i] != r.hash) {
             totals.failed++;
             fprintf(stderr, "seed %llu FAILED: two runs differ\n", (unsigned long long)r.seed);
+            continue;
         }
         add(&r);
     }
     show_totals(now_s() - begin);
-    return totals.failed == 0 && totals.runs > 0 ? 0 : 1;
+    bool good = totals.failed == 0 && totals.runs > 0;
+    if (o->all_count && totals.counted < totals.runs) {
+        fprintf(stderr, "%llu seeds do not count\n",
+                (unsigned long long)(totals.runs - totals.counted));
+        good = false;
+    }
+    if (o->all_kinds && !all_kinds_seen()) {
+        good = false;
+    }
+    printf("%llu passed, %llu failed\n", (unsigned long long)totals.runs,
+           (unsigned long long)totals.failed);
+    return good ? 0 : 1;
 }
 
 /* --- command line
@@ -216,6 +253,8 @@ static int usage(void)
             "  --seed S      replay one seed; --trace prints each event\n"
             "  --seeds A..B  run many, N at a time, for at most about T seconds\n"
             "  --twice       run each seed twice: both runs must be the same\n"
+            "  --all-count   fail unless every seed counts: 500 operations, 3 faults\n"
+            "  --all-kinds   fail unless each kind of fault happens in one of 20 seeds\n"
             "  --only F,F..  these kinds of fault only, as named in the totals\n"
             "  --ms N        length of the part with faults, in virtual milliseconds\n");
     return 2;
@@ -247,6 +286,10 @@ static bool parse(int argc, char **argv, struct options *o)
             o->trace = true;
         } else if (strcmp(a, "--twice") == 0) {
             o->twice = true;
+        } else if (strcmp(a, "--all-count") == 0) {
+            o->all_count = true;
+        } else if (strcmp(a, "--all-kinds") == 0) {
+            o->all_kinds = true;
         } else if (strcmp(a, "--keep-going") == 0) {
             o->keep_going = true;
         } else if (v != NULL && strcmp(a, "--seed") == 0) {

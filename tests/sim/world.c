@@ -12,6 +12,8 @@ enum {
     FORM_MS = 60000,
     HEAL_MS = 150000, /* a seal that nobody answers is waited for two minutes */
     CHAOS_MAX_MS = 240000,
+    LOOK_MS = 50,
+    SETTLED_LOOK_MS = 200, /* looks at every image on every host */
     OPS_MIN = 520,
 };
 
@@ -153,14 +155,14 @@ void world_for(struct world *w, uint64_t ms)
     }
 }
 
-bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t ms)
+bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t every_ms, uint64_t ms)
 {
     uint64_t end = world_ms(w) + ms;
     while (!cond(w)) {
         if (world_ms(w) >= end) {
             return false;
         }
-        world_for(w, 50);
+        world_for(w, every_ms);
     }
     return true;
 }
@@ -216,7 +218,7 @@ static void form(struct world *w)
         host_make(w, n);
     }
     host_bootstrap(&w->hosts[1]);
-    if (!world_wait(w, check_formed, FORM_MS)) {
+    if (!world_wait(w, check_formed, LOOK_MS, FORM_MS)) {
         world_fail(w, "the cluster was not formed within %d s", FORM_MS / 1000);
     }
     world_note(w, "formed");
@@ -228,11 +230,11 @@ static void heal(struct world *w)
     w->closing = true;
     faults_heal(w);
     world_note(w, "healed");
-    if (!world_wait(w, ops_ended, HEAL_MS)) {
+    if (!world_wait(w, ops_ended, LOOK_MS, HEAL_MS)) {
         clients_tell(w);
         world_fail(w, "%u operations did not end within %d s of healing", w->busy, HEAL_MS / 1000);
     }
-    if (!world_wait(w, check_settled, HEAL_MS)) {
+    if (!world_wait(w, check_settled, SETTLED_LOOK_MS, HEAL_MS)) {
         check_settled_why(w, why, sizeof(why));
         world_fail(w, "not settled within %d s of healing: %s", HEAL_MS / 1000, why);
     }

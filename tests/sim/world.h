@@ -218,8 +218,8 @@ struct world *world_new(uint64_t seed, bool trace);
 /* Form the cluster, run clients and faults, heal, check. Exits the process on a violation. */
 void world_run(struct world *w, uint64_t chaos_ms);
 void world_step(struct world *w);
-/* Run until @cond or @ms passed; whether it came. */
-bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t ms);
+/* Run until @cond, asked every @every_ms, or @ms passed; whether it came. */
+bool world_wait(struct world *w, bool (*cond)(struct world *w), uint64_t every_ms, uint64_t ms);
 void world_for(struct world *w, uint64_t ms);
 /* One thing that happened: into the ring, the hash, and with --trace onto the screen. */
 void world_note(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -258,7 +258,9 @@ uint32_t content_new(struct world *w); /* returns its number, 1 .. */
 size_t content_size(uint32_t content);
 const uint8_t *content_data(uint32_t content);
 const char *content_md5(uint32_t content);
-uint32_t content_of_md5(const char *md5); /* 0: none; UINT32_MAX: unknown */
+unsigned content_chunk_count(uint32_t content);
+const char *content_chunk(uint32_t content, unsigned i); /* its name; "": zeros, never stored */
+uint32_t content_of_md5(const char *md5);                /* 0: none; UINT32_MAX: unknown */
 
 /* client.c */
 void clients_start(struct world *w, unsigned count);

@@ -25,8 +25,8 @@ struct api {
 };
 
 static const struct api_route *const tables[] = {
-    api_image_routes,    api_image_file_routes, api_metadef_routes,
-    api_identity_routes, api_cluster_routes,    api_health_routes,
+    api_image_routes,   api_image_file_routes, api_metadef_routes, api_identity_routes,
+    api_cluster_routes, api_quota_routes,      api_health_routes,
 };
 
 int api_new(const struct api_options *options, struct api **out)

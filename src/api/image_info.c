@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "api/image_face.h"
+#include "tessera/base/assert.h"
 #include "tessera/image/import.h"
+#include "tessera/meta/usage.h"
 
 void image_info_import(struct api_req *r)
 {
@@ -36,9 +38,51 @@ void image_info_stores_detail(struct api_req *r)
                        "default", "true", "type", "file", "weight", 0, "properties"));
 }
 
+/* Bytes in MiB, a part counting whole; counts as they are. */
+static int64_t shown_usage(const struct meta_usage *usage, enum meta_limit limit)
+{
+    const int64_t mib = INT64_C(1) << 20;
+    int64_t have = meta_usage_counter(usage, limit);
+    return limit == LIMIT_SIZE || limit == LIMIT_STAGE ? have / mib + (have % mib != 0) : have;
+}
+
+/* {} when the project has none of the limits that the call is about. */
+static json_t *usage_json(const struct meta_quota *quota, const struct meta_usage *usage)
+{
+    static const enum meta_limit shown[] = {LIMIT_SIZE, LIMIT_STAGE, LIMIT_COUNT, LIMIT_UPLOADING};
+    json_t *out = json_object();
+    bool any = false;
+    for (size_t i = 0; i < array_len(shown); i++) {
+        any = any || quota->limit[shown[i]] >= 0;
+    }
+    for (size_t i = 0; any && i < array_len(shown); i++) {
+        (void)json_object_set_new(out, meta_limit_names[shown[i]],
+                                  json_pack("{s:I, s:I}", "limit",
+                                            (json_int_t)quota->limit[shown[i]], "usage",
+                                            (json_int_t)shown_usage(usage, shown[i])));
+    }
+    return out;
+}
+
 void image_info_usage(struct api_req *r)
 {
-    api_json(r, 200, json_pack("{s:{}}", "usage"));
+    const char *project = r->caller.project_id;
+    struct meta_quota quota;
+    struct meta_usage usage = {0};
+    struct meta_view *view = api_view(r);
+    if (view == NULL) {
+        return;
+    }
+    int rv = meta_quota_get(view, project[0] != 0 ? project : NULL, &quota);
+    if (rv == 0 && project[0] != 0) {
+        rv = meta_usage_get(view, project, &usage);
+    }
+    meta_view_close(view);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+        return;
+    }
+    api_json(r, 200, json_pack("{s:o}", "usage", usage_json(&quota, &usage)));
 }
 
 /* Find the image of the path's argument @n for @action, or reply. New reference. */

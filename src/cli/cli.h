@@ -70,6 +70,8 @@ int cmd_cluster_token(struct cli *cli);
 int cmd_endpoint_show(struct cli *cli);
 int cmd_endpoint_move(struct cli *cli);
 int cmd_leader_transfer(struct cli *cli);
+int cmd_quota_show(struct cli *cli);
+int cmd_quota_set(struct cli *cli);
 int cmd_image_list(struct cli *cli);
 int cmd_image_show(struct cli *cli);
 int cmd_image_upload(struct cli *cli);

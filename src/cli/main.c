@@ -25,6 +25,9 @@ const struct cli_command cli_commands[] = {
     {"cluster join", "TOKEN", "bring this host into a cluster", cmd_cluster_join},
     {"admin-endpoint show", "", "which host is the admin endpoint", cmd_endpoint_show},
     {"admin-endpoint move", "[HOST]", "move the admin endpoint", cmd_endpoint_move},
+    {"quota show", "[PROJECT]", "limits of projects and what they use", cmd_quota_show},
+    {"quota set", "PROJECT|--default NAME=VALUE...",
+     "set limits; -1: none, empty: as the default says", cmd_quota_set},
     {"leader transfer", "", "hand leadership to another host", cmd_leader_transfer},
     {0},
 };

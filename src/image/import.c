@@ -79,6 +79,7 @@ static void maybe_free(struct import_job *job)
     }
     timer_stop(&job->timer);
     timer_stop(&job->check);
+    reservation_end(&job->reservation);
     list_remove(&job->node);
     inspect_free(job->inspect);
     json_decref(job->start);
@@ -101,6 +102,7 @@ static void writer_aborted(void *arg)
 static void stop_moving(struct import_job *job)
 {
     timer_stop(&job->timer);
+    reservation_end(&job->reservation);
     if (job->reader != NULL) {
         replica_reader_close(job->reader);
         job->reader = NULL;
@@ -433,12 +435,25 @@ static bool staged_hosts(struct import_job *job, const json_t *image)
 /* --- download
  * --------------------------------------------------------------------------------------- */
 
+/* Go on when the hosts keep up and the project's quota has room. */
+static void more(struct import_job *job)
+{
+    if (job->state == JOB_RUNNING && job->fetch != NULL && !job->writer_full &&
+        !job->reservation.waiting) {
+        http_fetch_resume(job->fetch);
+    }
+}
+
 static void writer_drain(void *arg)
 {
     struct import_job *job = arg;
-    if (job->state == JOB_RUNNING && job->fetch != NULL) {
-        http_fetch_resume(job->fetch);
-    }
+    job->writer_full = false;
+    more(job);
+}
+
+static void room_given(void *arg)
+{
+    more(arg);
 }
 
 static void writer_failed(void *arg, int status, const struct err *err)
@@ -466,7 +481,9 @@ static bool fetch_data(void *arg, const void *data, size_t size)
         fail_later(job, rv, &err);
         return true;
     }
-    return replica_writer_write(job->writer, data, size) || job->status != 0;
+    job->writer_full = !replica_writer_write(job->writer, data, size);
+    bool room = reservation_need(&job->reservation, job->size);
+    return (!job->writer_full && room) || job->status != 0;
 }
 
 static void sealed_cb(void *arg, int status, const struct replica_result *result,
@@ -639,6 +656,12 @@ void import_job_run(struct import_job *job, const json_t *image)
     log_info("image", "import of image=%s task=%s begins method=%s", job->id, job->task,
              json_str_or(session, "method", ""));
     if (job->download) {
+        job->reservation = (struct reservation){.id = job->id,
+                                                .session = job->session_hex,
+                                                .on_room = room_given,
+                                                .on_refused = writer_failed,
+                                                .arg = job};
+        reservation_init(&job->reservation, job->ctx, image, false, -1);
         int rv = download_open(job, &err);
         if (rv != 0) {
             job_fail(job, rv, &err);

@@ -2,6 +2,7 @@
 #ifndef IMAGE_IMPORT_JOB_H
 #define IMAGE_IMPORT_JOB_H
 
+#include "image/reserve.h"
 #include "image/upload_hosts.h"
 #include "tessera/base/id.h"
 #include "tessera/base/list.h"
@@ -66,6 +67,8 @@ struct import_job {
     struct replica_reader *reader;
     struct replica_writer *writer;
     struct replica_result sealed;
+    struct reservation reservation; /* of a download: its size is not known */
+    bool writer_full;
     struct http_fetch *fetch;
     struct import_guard *guard;
     unsigned redirects, attempts;

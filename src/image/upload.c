@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "image/change.h"
+#include "image/reserve.h"
 #include "image/upload_hosts.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/id.h"
@@ -45,6 +46,9 @@ struct image_upload {
     char id[UUID_TEXT + 1];
     uint8_t session[SESSION_ID_SIZE];
     char session_hex[2 * SESSION_ID_SIZE + 1];
+    int64_t announced; /* bytes that the client said there are; -1: it did not */
+    struct reservation reservation;
+    bool writer_full;
     struct upload_hosts hosts;
     struct inspect *inspect;
     struct replica_writer *writer;
@@ -72,6 +76,7 @@ static void activate_send(struct image_upload *u);
 static void upload_free(struct image_upload *u)
 {
     tsr_assert(u->writer == NULL);
+    reservation_end(&u->reservation);
     inspect_free(u->inspect);
     metric_add(METRIC_uploads_active, -1);
     free(u);
@@ -174,6 +179,7 @@ static void upload_fail(struct image_upload *u, int status, const struct err *er
         return;
     }
     u->state = UP_ABORTING;
+    reservation_end(&u->reservation);
     fail_set(u, status, err);
     u->retry_ms = RETRY_MS;
     if (u->writer != NULL) {
@@ -189,12 +195,25 @@ static void upload_fail(struct image_upload *u, int status, const struct err *er
 /* --- the writer
  * ---------------------------------------------------------------------------------------- */
 
+/* The client may go on when the hosts keep up and the quota has room. */
+static void more(struct image_upload *u)
+{
+    if (u->state == UP_OPEN && !u->silent && !u->writer_full && !u->reservation.waiting &&
+        u->o.on_drain != NULL) {
+        u->o.on_drain(u->o.arg);
+    }
+}
+
 static void writer_drain(void *arg)
 {
     struct image_upload *u = arg;
-    if (u->state == UP_OPEN && !u->silent && u->o.on_drain != NULL) {
-        u->o.on_drain(u->o.arg);
-    }
+    u->writer_full = false;
+    more(u);
+}
+
+static void room_given(void *arg)
+{
+    more(arg);
 }
 
 /* May come from inside replica_writer_write; the writer must still be ended by us. */
@@ -245,7 +264,9 @@ bool image_upload_write(struct image_upload *u, const void *data, size_t size)
     if (rv != 0) {
         return write_fail(u, rv, &err);
     }
-    return replica_writer_write(u->writer, data, size) && u->status == 0;
+    u->writer_full = !replica_writer_write(u->writer, data, size);
+    bool room = reservation_need(&u->reservation, u->size);
+    return !u->writer_full && room && u->status == 0;
 }
 
 /* --- starting
@@ -311,9 +332,10 @@ static void saving_cb(struct meta_submit *req, int status, json_t *result, const
 static void saving_send(struct image_upload *u)
 {
     u->state = UP_SAVING;
-    json_t *command = json_pack("{s:s, s:s, s:s, s:I, s:s}", "op", "image.saving", "id", u->id,
+    json_t *command = json_pack("{s:s, s:s, s:s, s:I, s:s, s:I}", "op", "image.saving", "id", u->id,
                                 "session", u->session_hex, "host", (json_int_t)u->ctx->self, "kind",
-                                u->o.stage ? "stage" : "upload");
+                                u->o.stage ? "stage" : "upload", "size",
+                                (json_int_t)(u->announced > 0 ? u->announced : 0));
     submit(u, command, saving_cb);
 }
 
@@ -365,8 +387,14 @@ static int start_checks(struct image_upload *u, struct err *err)
     }
     if (rv == 0) {
         (void)str_copy(u->id, sizeof(u->id), u->o.id); /* a valid id, as it was found */
-        int64_t size = u->o.content_length >= 0 ? u->o.content_length : u->o.size_header;
-        rv = upload_hosts_choose(u->ctx, u->id, size, &u->hosts, err);
+        u->announced = u->o.content_length >= 0 ? u->o.content_length : u->o.size_header;
+        u->reservation = (struct reservation){.id = u->id,
+                                              .session = u->session_hex,
+                                              .on_room = room_given,
+                                              .on_refused = writer_failed,
+                                              .arg = u};
+        reservation_init(&u->reservation, u->ctx, image, u->o.stage, u->announced);
+        rv = upload_hosts_choose(u->ctx, u->id, u->announced, &u->hosts, err);
     }
     if (rv == 0 && !u->o.stage) { /* staged data is inspected by its import */
         u->inspect = upload_inspect_new(u->ctx, json_str(image, "disk_format"),

@@ -60,9 +60,9 @@ int apply_members(struct apply *a, const char *image_id, json_t **array_out);
 
 /* The life of an image's data. apply_data.c */
 bool apply_session_is(const json_t *image, const char *session); /* runs on this image now? */
-/* The image whose current session is the command's, in one of two states. TSR_EGONE deleted,
+/* The image whose current session is the command's, in one of these states. TSR_EGONE deleted,
  * TSR_ECONFLICT the session is not the current one. */
-int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[2],
+int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[3],
                     json_t **out);
 /* Put the sealed data that @cmd describes into @image and end its session; refused unless enough
  * hosts hold it. */
@@ -120,6 +120,7 @@ bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
     X("image.status", image_status)     \
     X("image.place", image_place)       \
     X("image.replica", image_replica)   \
+    X("image.reserve", image_reserve)   \
     X("image.stage", image_stage)       \
     X("image.unstage", image_unstage)   \
     X("import.start", import_start)     \

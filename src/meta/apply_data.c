@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "meta/apply.h"
+#include "meta/usage.h"
 #include "tessera/base/id.h"
 
 enum { HASH_HEX = 64, HOST_TEXT = 24 };
@@ -63,6 +64,9 @@ static void session_set(struct apply *a, json_t *image, const json_t *cmd, const
     put_int(a, session, "host", json_int(cmd, "host", 0));
     put_int(a, session, "started_index", (int64_t)a->index);
     put_str(a, session, "kind", kind);
+    if (json_int(cmd, "size", 0) > 0) {
+        put_int(a, session, "reserved", json_int(cmd, "size", 0));
+    }
     put_value(a, image, "session", session);
 }
 
@@ -106,6 +110,36 @@ int apply_image_saving(struct apply *a, const json_t *cmd)
         rc = finish(a, old, next, true);
     }
     json_decref(host);
+    json_decref(next);
+    json_decref(old);
+    return rc;
+}
+
+static const char *const reserving[3] = {"saving", "uploading", "importing"};
+
+/* The running session will bring at least "bytes"; more, up to "want", is kept for it as far as the
+ * quota has room. What is reserved never shrinks. */
+int apply_image_reserve(struct apply *a, const json_t *cmd)
+{
+    int64_t bytes = json_int(cmd, "bytes", -1), want = json_int(cmd, "want", bytes), room = 0;
+    json_t *old = NULL, *next = NULL;
+    if (bytes < 0 || want < bytes) {
+        return apply_refuse(a, TSR_EINVAL, "Invalid size of an upload.");
+    }
+    int rc = apply_data_find(a, cmd, reserving, &old);
+    int64_t reserved = json_int(json_obj(old, "session"), "reserved", 0);
+    if (rc == 0) {
+        rc = apply_usage_room(a, old, &room);
+    }
+    if (rc == 0 && want > reserved && want - reserved > room) {
+        want = room > 0 && reserved + room > bytes ? reserved + room : bytes;
+    }
+    if (rc == 0 && want > reserved && (next = apply_copy(a, old)) != NULL) {
+        put_int(a, json_obj(next, "session"), "reserved", reserved = want);
+        apply_image_touch(a, next, false);
+        rc = a->w.error != 0 ? a->w.error : apply_image_store(a, old, next);
+    }
+    put_int(a, a->result, "reserved", reserved);
     json_decref(next);
     json_decref(old);
     return rc;
@@ -241,7 +275,7 @@ static int activate_enough(struct apply *a, const json_t *cmd, int64_t present)
     return 0;
 }
 
-int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[2], json_t **out)
+int apply_data_find(struct apply *a, const json_t *cmd, const char *const statuses[3], json_t **out)
 {
     const char *id = json_str(cmd, "id"), *session = json_str(cmd, "session");
     struct key key;
@@ -259,7 +293,7 @@ int apply_data_find(struct apply *a, const json_t *cmd, const char *const status
     }
     const char *status = json_str_or(*out, "status", "");
     if (!apply_session_is(*out, session) ||
-        (!is(statuses[0], status) && !is(statuses[1], status))) {
+        (!is(statuses[0], status) && !is(statuses[1], status) && !is(statuses[2], status))) {
         return apply_refuse(a, TSR_ECONFLICT,
                             "The upload session of image %s is no longer the current one.", id);
     }
@@ -334,7 +368,7 @@ int apply_data_enough(struct apply *a, const json_t *cmd, const json_t *image)
 
 int apply_image_activate(struct apply *a, const json_t *cmd)
 {
-    static const char *const statuses[2] = {"saving", "importing"};
+    static const char *const statuses[3] = {"saving", "importing"};
     json_t *old = NULL, *next = NULL;
     int rc = apply_data_find(a, cmd, statuses, &old);
     if (rc == 0 && (next = apply_copy(a, old)) != NULL) {

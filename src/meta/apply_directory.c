@@ -188,6 +188,18 @@ static int cascade(struct apply *a, const char *kind, const char *field, const c
     return rc;
 }
 
+static int quota_delete(struct apply *a, const char *project)
+{
+    struct key key;
+    struct kv_val value;
+    key_of_dir(&key, "quota", project);
+    int rc = writeset_get(&a->w, DB_DIR, key_val(&key), &value);
+    if (rc == 0) {
+        writeset_del(&a->w, DB_DIR, key_val(&key));
+    }
+    return rc == TSR_ENOENT ? 0 : rc;
+}
+
 int apply_dir_delete(struct apply *a, const json_t *cmd)
 {
     const char *kind = json_str(cmd, "kind"), *id = json_str(cmd, "id");
@@ -215,6 +227,9 @@ int apply_dir_delete(struct apply *a, const json_t *cmd)
         }
     } else if (rc == 0 && strcmp(kind, "project") == 0) {
         rc = cascade(a, "assignment", "project_id", "project", id);
+        if (rc == 0) {
+            rc = quota_delete(a, id);
+        }
     }
     return rc;
 }

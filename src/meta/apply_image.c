@@ -5,6 +5,7 @@
 
 #include "meta/apply.h"
 #include "meta/index.h"
+#include "meta/usage.h"
 #include "tessera/base/id.h"
 
 /* --- storing ------------------------------------------------------------------------------------
@@ -24,6 +25,9 @@ int apply_image_store(struct apply *a, const json_t *old, json_t *next)
         rc = index_keys_of(&a->w, next, members, &after);
     }
     json_decref(members);
+    if (rc == 0) {
+        rc = apply_usage_change(a, old, next);
+    }
     if (rc != 0) {
         return rc;
     }

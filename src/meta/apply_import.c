@@ -37,7 +37,7 @@ static int store(struct apply *a, const json_t *old, json_t *next)
 
 int apply_image_stage(struct apply *a, const json_t *cmd)
 {
-    static const char *const statuses[2] = {"uploading", NULL};
+    static const char *const statuses[3] = {"uploading", NULL, NULL};
     static const char *const hashes[] = {"checksum", "os_hash_algo", "os_hash_value"};
     json_t *old = NULL, *next = NULL, *staged = json_object();
     int rc = staged == NULL ? (a->w.error = TSR_ENOMEM) : apply_data_find(a, cmd, statuses, &old);
@@ -423,7 +423,7 @@ static int formats_check(struct apply *a, const json_t *cmd, const json_t *image
 
 int apply_import_finish(struct apply *a, const json_t *cmd)
 {
-    static const char *const statuses[2] = {"importing", NULL};
+    static const char *const statuses[3] = {"importing", NULL, NULL};
     json_t *old = NULL, *next = NULL;
     int rc = apply_data_find(a, cmd, statuses, &old);
     const json_t *session = json_obj(old, "session");

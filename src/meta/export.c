@@ -14,6 +14,7 @@
 
 #include "meta/index.h"
 #include "meta/internal.h"
+#include "meta/usage.h"
 #include "tessera/base/buf.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/log.h"
@@ -444,7 +445,7 @@ static int index_image(struct import *im, struct writeset *w, const json_t *imag
         im->bytes += keys.items[i].key.size;
     }
     json_decref(members);
-    return rc;
+    return rc == 0 ? usage_count(im->kv, im->txn, image) : rc;
 }
 
 /* Up to @max images behind @after into @images; the cursor must be closed before we write. */

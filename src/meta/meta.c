@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "meta/internal.h"
+#include "meta/usage.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/log.h"
@@ -29,7 +30,28 @@ static const struct fsm_ops ops = {
 /* --- opening
  * ------------------------------------------------------------------------------------------ */
 
-static int check_version(struct kv *kv, struct kv_txn *txn, struct err *err)
+/* Format 1 had no counters of projects: count what is there. */
+static int usage_migrate(struct kv *kv, struct kv_txn *txn, struct err *err)
+{
+    struct kv_cursor *cursor = NULL;
+    struct kv_val key = {0}, value;
+    log_info("meta", "counting what projects have stored (store format 1)");
+    int rc = kv_cursor_open(kv, txn, DB_IMAGE, &cursor);
+    while (rc == 0 && (rc = kv_cursor_move(kv, cursor, KV_NEXT, &key, &value)) == 0) {
+        json_t *image = NULL;
+        rc = record_parse(key, value, &image);
+        rc = rc == 0 ? usage_count(kv, txn, image) : rc;
+        json_decref(image);
+    }
+    if (cursor != NULL) {
+        kv_cursor_close(kv, cursor);
+    }
+    rc = rc == TSR_ENOENT ? store_version_write(kv, txn) : rc;
+    return rc == 0 ? 0 : err_set(err, rc, "the metadata store of format 1 cannot be read");
+}
+
+/* *migrated_out: it was brought up to this format; the transaction is to be committed. */
+static int check_version(struct kv *kv, struct kv_txn *txn, bool *migrated_out, struct err *err)
 {
     struct key key;
     struct kv_val value;
@@ -47,6 +69,10 @@ static int check_version(struct kv *kv, struct kv_txn *txn, struct err *err)
     }
     int64_t format = json_int(version, "format", 0);
     json_decref(version);
+    *migrated_out = format == 1;
+    if (format == 1) {
+        return usage_migrate(kv, txn, err);
+    }
     if (format != META_FORMAT) {
         return err_set(err, TSR_ECORRUPT,
                        "the metadata store has format %lld, this program knows format %d",
@@ -73,12 +99,13 @@ static int check_empty(struct kv *kv, struct kv_txn *txn, struct err *err)
 
 /* *fresh_out: the store is to be formatted (new, or an import did not end). */
 static int inspect(struct kv *kv, struct kv_txn *txn, struct fsm_point *at, bool *fresh_out,
-                   struct err *err)
+                   bool *migrated_out, struct err *err)
 {
     struct store_point point;
     *fresh_out = false;
     *at = (struct fsm_point){0};
-    int rc = check_version(kv, txn, err);
+    *migrated_out = false;
+    int rc = check_version(kv, txn, migrated_out, err);
     if (rc == TSR_ENOENT) {
         *fresh_out = true;
         return check_empty(kv, txn, err);
@@ -103,17 +130,17 @@ static int inspect(struct kv *kv, struct kv_txn *txn, struct fsm_point *at, bool
 static int open_store(struct kv *kv, struct fsm_point *at, struct err *err)
 {
     struct kv_txn *txn;
-    bool fresh;
+    bool fresh, migrated;
     int rc = kv_begin(kv, true, &txn);
     if (rc != 0) {
         return err_set(err, rc, "the metadata store cannot be opened: %s", err_text(rc));
     }
-    rc = inspect(kv, txn, at, &fresh, err);
-    if (rc != 0 || !fresh) {
+    rc = inspect(kv, txn, at, &fresh, &migrated, err);
+    if (rc != 0 || (!fresh && !migrated)) {
         kv_abort(kv, txn);
         return rc;
     }
-    rc = store_format(kv, txn);
+    rc = fresh ? store_format(kv, txn) : 0;
     if (rc == 0) {
         rc = kv_commit(kv, txn);
     } else {

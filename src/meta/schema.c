@@ -29,6 +29,7 @@ const char *const meta_databases[] = {
     [DB_INDEX + SORT_DISK_FORMAT] = "idx_disk_format",
     [DB_INDEX + SORT_SIZE] = "idx_size",
     [DB_INDEX + SORT_ID] = "idx_id",
+    [DB_USAGE] = "usage",
 };
 const unsigned meta_database_count = DB_COUNT;
 
@@ -338,18 +339,23 @@ int store_ring_read(struct kv *kv, struct kv_txn *txn, uint64_t index,
     return 0;
 }
 
+int store_version_write(struct kv *kv, struct kv_txn *txn)
+{
+    static const char version[] = "{\"format\":2}";
+    _Static_assert(META_FORMAT == 2, "the text above says the format");
+    struct key key;
+    key_of_text(&key, "version");
+    return put_record(kv, txn, DB_META, &key, version, sizeof(version) - 1);
+}
+
 int store_format(struct kv *kv, struct kv_txn *txn)
 {
     int rc = 0;
     for (unsigned db = 0; db < DB_COUNT && rc == 0; db++) {
         rc = kv_drop(kv, txn, db);
     }
-    struct key key;
-    key_of_text(&key, "version");
-    static const char version[] = "{\"format\":1}";
-    _Static_assert(META_FORMAT == 1, "the text above says the format");
     if (rc == 0) {
-        rc = put_record(kv, txn, DB_META, &key, version, sizeof(version) - 1);
+        rc = store_version_write(kv, txn);
     }
     if (rc == 0) {
         rc = store_point_write(kv, txn, &(struct store_point){0});

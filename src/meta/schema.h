@@ -14,7 +14,7 @@
 #include "tessera/sys/kv.h"
 
 enum {
-    META_FORMAT = 1,         /* of the store; a newer one is refused at open */
+    META_FORMAT = 2,         /* of the store; a newer one is refused at open (1: no DB_USAGE) */
     META_RING_SIZE = 4096,   /* (index, digest) pairs kept */
     META_IMAGE_ID_SIZE = 36, /* text of a UUID */
 };
@@ -38,7 +38,8 @@ enum meta_db {
     DB_META,                            /* "version", "point" */
     DB_RING,                            /* BE16 index % 4096 -> index, digest */
     DB_INDEX,                           /* one per enum meta_sort */
-    DB_COUNT = DB_INDEX + SORT_COUNT,
+    DB_USAGE = DB_INDEX + SORT_COUNT,   /* project 00 -> counters (usage.c) */
+    DB_COUNT,
 };
 
 /* --- keys ------------------------------------------------------------------------------------- */
@@ -109,6 +110,8 @@ int store_point_write(struct kv *kv, struct kv_txn *txn, const struct store_poin
 int store_ring_write(struct kv *kv, struct kv_txn *txn, const struct fsm_point *at);
 int store_ring_read(struct kv *kv, struct kv_txn *txn, uint64_t index,
                     uint8_t digest_out[FSM_DIGEST_SIZE]);
+/* The store is of this program's format. */
+int store_version_write(struct kv *kv, struct kv_txn *txn);
 /* Empty all databases, then write version and an empty point. */
 int store_format(struct kv *kv, struct kv_txn *txn);
 

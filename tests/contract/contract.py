@@ -17,8 +17,8 @@ given     the image that the row is about, in words: queued, active (10 bytes, "
           deactivated, deleted, saving (an upload is running); private, shared, community, public; protected, hidden,
           noformats, ownerless; format:F, container:F; tag:T; prop:K=V; member:P (shared with that project), member:P=accepted.
           It is made by `member`, or by admin where that is needed. Its id is <id> from there on.
-before    requests that come first: (who, request[, body[, headers]]) in a list; each must succeed
-keep      what to remember from the reply of a step before: {"word": "path/in/body"}, then <word>
+before    requests that come first, in a list: (who, request[, body[, headers[, keep[, status]]]]). Each must succeed, or be
+          answered with that status; keep is what to remember of its reply: {"word": "path/in/body"} or "@Header", then <word>
 body      dict or list: sent as JSON; text and bytes: sent as they are; Chunked(...): without Content-Length
 headers   of the request
 has       fields of the reply's JSON body, by path (a/b/0): a value, or a matcher from below

@@ -1,5 +1,5 @@
 """Section 6: who may do what; one row a cell of the matrix. Section 7: the limits that are there by default."""
-from contract import OCTETS, PATCH_1, row, section, set_
+from contract import OCTETS, PATCH_1, Chunked, like, row, section, set_
 
 section("6 policy matrix")
 # action: request, given, body, headers, status for
@@ -108,3 +108,92 @@ section("7 limits")
 row("a path of 255-character parts is no failure", "member", "GET /v2/images/" + "x" * 2000, 404)
 row("a query of 40 KiB is served", "member", "GET /v2/images?limit=1&name=" + "x" * 40000, 200, names=[])
 row("no project quota by default", "member", "GET /v2/info/usage", 200, has={"usage": {}})
+
+section("7 quotas")
+MIB = 1024 * 1024
+
+
+def quota(limits, *more):
+    """A project of the row's own with these limits, and `fresh` with the role member there."""
+    return [("admin", "POST /identity/v3/projects", {"project": {"name": "q-<new>"}}, {}, {"own": "project/id"}),
+            ("admin", "POST /identity/v3/users", {"user": {"name": "<new>", "password": "pw-<new>"}}, {}, {"made": "user/id"}),
+            ("admin", "PUT /identity/v3/projects/<own>/users/<made>/roles/<role:member>"),
+            ("admin", "PUT /v1/quotas/<own>", {"limits": limits}),
+            ("none", "POST /identity/v3/auth/tokens",
+             {"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": "<made>", "password": "pw-<new>"}}},
+                       "scope": {"project": {"id": "<own>"}}}}, {}, {"token:fresh": "@X-Subject-Token"}), *more]
+
+
+def made(name="one"):
+    return ("fresh", "POST /v2/images", {"name": name, "disk_format": "raw", "container_format": "bare"}, {}, {name: "id"})
+
+
+def filled(data, name="one"):
+    return ("fresh", f"PUT /v2/images/<{name}>/file", data, OCTETS)
+
+
+FILE = "PUT /v2/images/<one>/file"
+row("as many images as image_count_total says", "fresh", "POST /v2/images", 201, body={},
+    before=quota({"image_count_total": 2}, made("one")))
+row("one more image is 413", "fresh", "POST /v2/images", 413, body={}, before=quota({"image_count_total": 1}, made("one")),
+    has={"error/message": like("image_count_total")})
+row("a deleted image makes room", "fresh", "POST /v2/images", 201, body={},
+    before=quota({"image_count_total": 1}, made("one"), ("fresh", "DELETE /v2/images/<one>")))
+row("no image may be made with a limit of 0", "fresh", "POST /v2/images", 413, body={}, before=quota({"image_count_total": 0}))
+row("an administrator who gives an image away is held to the receiver's limit", "admin", "PATCH /v2/images/<id>", 413, given="queued",
+    body=set_("/owner", "<own>"), headers=PATCH_1, before=quota({"image_count_total": 0}))
+row("data up to image_size_total", "fresh", FILE, 204, body=b"x" * MIB, headers=OCTETS,
+    before=quota({"image_size_total": 1}, made()))
+row("one byte over image_size_total is 413", "fresh", FILE, 413, body=b"x" * (MIB + 1), headers=OCTETS,
+    before=quota({"image_size_total": 1}, made()))
+row("chunked data over image_size_total is 413", "fresh", FILE, 413, body=Chunked(b"x" * (MIB + 1)), headers=OCTETS,
+    before=quota({"image_size_total": 1}, made()))
+row("chunked data up to image_size_total", "fresh", FILE, 204, body=Chunked(b"x" * MIB), headers=OCTETS,
+    before=quota({"image_size_total": 1}, made()))
+row("a size header over image_size_total is 413", "fresh", FILE, 413, body=Chunked(b"x"),
+    headers={**OCTETS, "x-openstack-image-size": str(2 * MIB)}, before=quota({"image_size_total": 1}, made()))
+row("stored data counts", "fresh", "PUT /v2/images/<two>/file", 413, body=b"xx", headers=OCTETS,
+    before=quota({"user_storage_quota": 10}, made("one"), filled(b"123456789"), made("two")))
+row("data up to user_storage_quota", "fresh", "PUT /v2/images/<two>/file", 204, body=b"x", headers=OCTETS,
+    before=quota({"user_storage_quota": 10}, made("one"), filled(b"123456789"), made("two")))
+row("data of a deleted image does not count", "fresh", "PUT /v2/images/<two>/file", 204, body=b"xx", headers=OCTETS,
+    before=quota({"user_storage_quota": 10}, made("one"), filled(b"123456789"), made("two"), ("fresh", "DELETE /v2/images/<one>")))
+row("a refused upload leaves the image queued and charges nothing", "fresh", "GET /v2/info/usage", 200,
+    before=quota({"image_size_total": 0, "image_count_uploading": 5}, made(),
+                 ("fresh", FILE, b"x", OCTETS, {}, 413)),
+    has={"usage/image_size_total": {"limit": 0, "usage": 0}, "usage/image_count_uploading": {"limit": 5, "usage": 0}})
+row("staged data over image_stage_total is 413", "fresh", "PUT /v2/images/<one>/stage", 413, body=b"x" * (MIB + 1), headers=OCTETS,
+    before=quota({"image_stage_total": 1}, made()))
+row("staged data counts apart from stored", "fresh", "PUT /v2/images/<one>/stage", 204, body=b"x", headers=OCTETS,
+    before=quota({"image_size_total": 0}, made()))
+row("an import of staged data over image_size_total is 413", "fresh", "POST /v2/images/<one>/import", 413,
+    body={"method": {"name": "glance-direct"}},
+    before=quota({"image_size_total": 0}, made(), ("fresh", "PUT /v2/images/<one>/stage", b"x", OCTETS)))
+row("no upload may run with image_count_uploading 0", "fresh", FILE, 413, body=b"x", headers=OCTETS,
+    before=quota({"image_count_uploading": 0}, made()))
+row("staged images count as uploading", "fresh", "PUT /v2/images/<two>/stage", 413, body=b"x", headers=OCTETS,
+    before=quota({"image_count_uploading": 1}, made("one"), ("fresh", "PUT /v2/images/<one>/stage", b"x", OCTETS), made("two")))
+row("usage: limits and what is used", "fresh", "GET /v2/info/usage", 200,
+    before=quota({"image_size_total": 5, "image_count_total": 7}, made(), filled(b"x" * (MIB + 1))),
+    has={"usage/image_size_total": {"limit": 5, "usage": 2}, "usage/image_count_total": {"limit": 7, "usage": 1},
+         "usage/image_stage_total": {"limit": -1, "usage": 0}, "usage/image_count_uploading": {"limit": -1, "usage": 0}})
+row("a limit of -1 is none", "fresh", "POST /v2/images", 201, body={}, before=quota({"image_count_total": -1}))
+row("limits are the administrator's to see", "member", "GET /v1/quotas", 403)
+row("limits are the administrator's to set", "member", "PUT /v1/quotas/<alpha>", 403, body={"limits": {"image_count_total": 1}})
+row("the limits of a project", "admin", "GET /v1/quotas/<own>", 200,
+    before=quota({"image_count_total": 7}, made(), filled(b"12345")),
+    has={"quota/own": {"image_count_total": 7}, "quota/limits/image_count_total": 7, "quota/limits/image_size_total": -1,
+         "quota/usage": {"images": 1, "size_bytes": 5, "stage_bytes": 0, "uploading": 0}})
+row("a project may be named", "admin", "GET /v1/quotas/q-<new>", 200, before=quota({"image_count_total": 7}),
+    has={"quota/project_id": "<own>"})
+row("a limit of null is the default's again", "admin", "PUT /v1/quotas/<own>", 200, body={"limits": {"image_count_total": None}},
+    before=quota({"image_count_total": 7, "image_size_total": 1}), has={"quota/own": {"image_size_total": 1}})
+row("limits are taken away", "admin", "DELETE /v1/quotas/<own>", 204, before=quota({"image_count_total": 7}))
+row("limits that are not there can not be taken away", "admin", "DELETE /v1/quotas/<alpha>", 404)
+row("the defaults are shown", "admin", "GET /v1/quotas/default", 200, has={"quota/limits/image_count_total": -1})
+row("an unknown limit is 400", "admin", "PUT /v1/quotas/<alpha>", 400, body={"limits": {"images": 1}})
+row("a limit that is no number is 400", "admin", "PUT /v1/quotas/<alpha>", 400, body={"limits": {"image_count_total": "1"}})
+row("a limit below -1 is 400", "admin", "PUT /v1/quotas/<alpha>", 400, body={"limits": {"image_count_total": -2}})
+row("limits of an unknown project are 404", "admin", "GET /v1/quotas/nobody-<new>", 404)
+row("five creates at the same time with room for two: two", "fresh", "POST /v2/images", [201, 201, 413, 413, 413], body={},
+    together=[{}, {}, {}, {}], before=quota({"image_count_total": 2}))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tessera/base/id.h"
+#include "tessera/meta/usage.h"
 #include "world.h"
 
 enum {
@@ -278,6 +279,39 @@ static bool image_settled(struct world *w, const json_t *image, char *why, size_
     return true;
 }
 
+/* The counters of the clients' project are what a count of its images gives. */
+static void check_usage(struct world *w)
+{
+    struct meta_view *view = NULL;
+    struct meta_usage sum = {0}, one, kept;
+    json_t *images = NULL, *image;
+    char after[64] = "";
+    size_t i;
+    if (meta_view_open(host_leader(w)->meta, &view) != 0) {
+        return;
+    }
+    int rv = meta_image_walk(view, after, 100000, &images);
+    const char *owner = json_str(json_array_get(images, 0), "owner");
+    json_array_foreach(images, i, image)
+    {
+        meta_usage_of(image, &one);
+        if (owner != NULL && strcmp(json_str_or(image, "owner", ""), owner) == 0) {
+            sum.size += one.size;
+            sum.stage += one.stage;
+            sum.count += one.count;
+            sum.uploading += one.uploading;
+        }
+    }
+    if (rv == 0 && owner != NULL && meta_usage_get(view, owner, &kept) == 0 &&
+        memcmp(&sum, &kept, sizeof(sum)) != 0) {
+        world_fail(w, "project %s: %lld images of %lld bytes are counted as %lld of %lld", owner,
+                   (long long)sum.count, (long long)sum.size, (long long)kept.count,
+                   (long long)kept.size);
+    }
+    json_decref(images);
+    meta_view_close(view);
+}
+
 static bool settled(struct world *w, char *why, size_t size)
 {
     if (!members_settled(w, why, size)) {
@@ -291,6 +325,9 @@ static bool settled(struct world *w, char *why, size_t size)
         all = all && image_settled(w, image, why, size);
     }
     json_decref(images);
+    if (all) {
+        check_usage(w);
+    }
     return all;
 }
 

@@ -363,7 +363,7 @@ static void a_store_that_is_not_ours_or_newer_is_refused(void **state)
     check_ok(kv_commit(kv, txn));
     check_code(meta_open(kv, &m, &err), TSR_ECORRUPT); /* data without a version */
 
-    static const char text[] = "{\"format\":2}";
+    static const char text[] = "{\"format\":3}";
     struct kv_val key = kv_val_of("version", 7);
     uint8_t value[sizeof(text) + 3];
     uint32_t crc = crc32c(crc32c(0, key.data, key.size), text, sizeof(text) - 1);
@@ -380,7 +380,7 @@ static void a_store_that_is_not_ours_or_newer_is_refused(void **state)
     check_ok(kv_put(kv, txn, db, key, kv_val_of(value, sizeof(value))));
     check_ok(kv_commit(kv, txn));
     check_code(meta_open(kv, &m, &err), TSR_ECORRUPT);
-    check_str(err.msg, "the metadata store has format 2, this program knows format 1");
+    check_str(err.msg, "the metadata store has format 3, this program knows format 2");
 }
 
 static void a_large_outcome_is_recorded_without_its_text(void **state)

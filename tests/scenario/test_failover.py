@@ -16,6 +16,7 @@ import time
 
 import lib
 
+ALONE = True
 ROUNDS = int(os.environ.get("ROUNDS", "50" if lib.LONG else "5"))
 WRITERS = 3
 PAUSE_S = 0.05  # between a client's requests: the hosts, not this program, shall have the cores

@@ -54,14 +54,27 @@ static void first_address(char *out, size_t size, const char *fallback)
     freeifaddrs(list);
 }
 
-static int with_port(const char *advertise, const char *listen, const char *prefix, char *out,
-                     size_t size)
+/* Tells others nothing: every address of this machine, or one that only it can reach. */
+static bool any_address(const char *host)
+{
+    return host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ||
+           strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0 ||
+           strncmp(host, "127.", 4) == 0;
+}
+
+/* A listener on one address is reached there, so that clients and hosts can have networks of their
+ * own; advertise_address goes before. */
+static int with_port(const struct config *cfg, const char *advertise, const char *listen,
+                     const char *prefix, char *out, size_t size)
 {
     char host[256];
     uint16_t port = 0;
     int rv = config_address(listen, host, sizeof(host), &port);
     if (rv != 0) {
         return rv;
+    }
+    if (cfg->advertise_address[0] == '\0' && !any_address(host)) {
+        advertise = host;
     }
     const char *form = strchr(advertise, ':') != NULL ? "%s[%s]:%u" : "%s%s:%u";
     (void)snprintf(out, size, form, prefix, advertise, (unsigned)port);
@@ -81,11 +94,11 @@ int host_addresses_of(const struct config *cfg, struct host_addresses *out, stru
     } else {
         first_address(out->advertise, sizeof(out->advertise), out->name);
     }
-    if (with_port(out->advertise, cfg->api_listen.items[0], "https://", out->api_url,
+    if (with_port(cfg, out->advertise, cfg->api_listen.items[0], "https://", out->api_url,
                   sizeof(out->api_url)) != 0 ||
-        with_port(out->advertise, cfg->peer_listen, "", out->peer_address,
+        with_port(cfg, out->advertise, cfg->peer_listen, "", out->peer_address,
                   sizeof(out->peer_address)) != 0 ||
-        with_port(out->advertise, cfg->raft_listen, "", out->raft_address,
+        with_port(cfg, out->advertise, cfg->raft_listen, "", out->raft_address,
                   sizeof(out->raft_address)) != 0) {
         return err_set(err, TSR_EINVAL, "api_listen, peer_listen and raft_listen need a port");
     }

@@ -36,7 +36,7 @@ struct err;
     X(zone, STRING, "", 0, 255, "", HOST, RESTART, \
       "Failure zone of this host (rack, room); replicas are spread over zones.") \
     X(advertise_address, STRING, "", 0, 255, "", HOST, RESTART, \
-      "Address or name at which the other hosts reach this one. Empty: the first address that is not loopback, else the host name.") \
+      "Address or name at which the other hosts and clients reach this one. Empty: the address that each listener is set to; for those on all addresses the first one that is not loopback, else the host name.") \
     X(api_listen, LIST, "[::]:9292", 1, 16, "addresses", HOST, RESTART, \
       "Where the API is served over TLS.") \
     X(api_listen_plain, LIST, "", 0, 16, "addresses", HOST, RESTART, \

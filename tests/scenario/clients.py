@@ -2,6 +2,7 @@
 identity API, and programs run by the system's Python, where Debian puts the clients."""
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -129,3 +130,115 @@ def version_of(package):
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     state, _, version = done.stdout.partition(" ")
     return version if state == "installed" else None
+
+
+class Cloud:
+    """An address, and who may ask there: what a stock client's environment needs, whoever keeps the accounts.
+
+    `accounts` is name -> OS_* variables, with at least admin, alice (member of project alpha) and bob (of beta);
+    `projects` is name -> id. Where the users and projects really have a prefix before these names, it is `prefix`."""
+
+    def __init__(self, folder, accounts, projects, prefix=""):
+        self.folder, self.accounts, self.projects, self.prefix = folder, accounts, projects, prefix
+        os.makedirs(folder, exist_ok=True)
+
+    def environment(self, account, **more):
+        base = {k: os.environ[k] for k in ("PATH", "LANG", "LC_ALL") if k in os.environ}
+        # The home is the test's own: clients keep files there (glance: schemas).
+        values = {**base, "HOME": self.folder, **self.accounts[account], **more}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def file(self, name, data=None):
+        path = os.path.join(self.folder, name)
+        if data is not None:
+            with open(path, "wb") as f:
+                f.write(data)
+        return path
+
+
+def embedded_cloud(cluster, url, folder, prefix=""):
+    """A Cloud on the cluster's own identity, reached at `url`; its names begin with the prefix."""
+    identity = Identity(cluster, cluster.names()[0])
+    base = {**cluster.rc("admin"), "OS_AUTH_URL": url + "/identity/v3"}
+    projects = {name: identity.project(prefix + name) for name in ("alpha", "beta")}
+    accounts = {"admin": base}
+    for user, project in (("alice", "alpha"), ("bob", "beta")):
+        _, password = identity.user(prefix + user, projects[project], "member")
+        accounts[user] = {**base, "OS_USERNAME": prefix + user, "OS_PASSWORD": password,
+                          "OS_PROJECT_NAME": prefix + project}
+    return Cloud(folder, accounts, projects, prefix)
+
+
+class Shell:
+    """Stock clients' commands, checked: all in one process of their Python, or each in its own with LONG=1."""
+
+    def __init__(self, cloud, results, title):
+        self.cloud, self.results, self.title = cloud, results, title
+        self.process = self.pair = None
+        self.count = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.process.wait(30)
+        for end in self.pair or ():
+            os.close(end)
+
+    def _in_one_process(self, command):
+        if not self.process:
+            self.process = subprocess.Popen([PYTHON, os.path.join(HERE, "clients_shell.py")], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, text=True, env=command["env"], cwd=self.cloud.folder)
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def _in_its_own(self, command):
+        with contextlib.ExitStack() as stack:
+            stdin = stack.enter_context(open(command["stdin"], "rb")) if command["stdin"] else self.terminal()
+            done = subprocess.run(command["words"], env=command["env"], cwd=self.cloud.folder, stdin=stdin, timeout=120,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        return {"code": done.returncode, "out": done.stdout.decode(errors="replace"),
+                "err": done.stderr.decode(errors="replace")}
+
+    def terminal(self):
+        """Standard input as a person has it: from anything else the clients read image data."""
+        if not self.pair:
+            self.pair = os.openpty()
+        return self.pair[1]
+
+    def call(self, *words, account="alice", stdin=None, **env):
+        self.count += 1
+        command = {"words": words, "env": self.cloud.environment(account, **env), "stdin": stdin}
+        return self._in_its_own(command) if lib.LONG else self._in_one_process(command)
+
+    def ok(self, *words, **options):
+        """The output of a command that must succeed."""
+        reply = self.call(*words, **options)
+        self.results.check(f"{self.title} {' '.join(words[1:6])}", reply["code"] == 0,
+                           "" if reply["code"] == 0 else f"exit {reply['code']}: {(reply['err'] or reply['out'])[-600:]}")
+        return reply["out"]
+
+    def fails(self, *words, saying="", **options):
+        """A command that must fail, with a text in what it prints."""
+        reply = self.call(*words, **options)
+        good = reply["code"] != 0 and saying in reply["err"] + reply["out"]
+        self.results.check(f"{self.title} {' '.join(words[1:6])} is refused" + (f" ({saying})" if saying else ""), good,
+                           "" if good else f"exit {reply['code']}: {(reply['err'] + reply['out'])[-600:]}")
+
+    def json(self, *words, **options):
+        """The openstack client's output as data; {} (after a failed check) when it is none."""
+        out = self.ok(*words, "-f", "json", **options)
+        try:
+            return json.loads(out)
+        except ValueError:
+            return {}
+
+    def equal(self, what, got, expected):
+        return self.results.equal(f"{self.title} {what}", got, expected)
+
+    def check(self, what, good, detail=""):
+        return self.results.check(f"{self.title} {what}", good, detail)

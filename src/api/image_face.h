@@ -35,6 +35,7 @@ void image_locations_list(struct api_req *r);
 
 /* image_import.c */
 void image_import_post(struct api_req *r);
+void image_locations_post(struct api_req *r);
 void image_import_headers(struct api_req *r); /* of the reply to a create */
 void image_tasks_list(struct api_req *r);
 void image_task_index(struct api_req *r);

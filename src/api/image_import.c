@@ -50,6 +50,7 @@ static void import_run(struct api_req *r)
         .store_id = r->o->store_id,
         .request_id = http_request_id(r->http),
         .task_type = "api_image_import",
+        .token = http_header(r->http, "X-Auth-Token"),
         .cb = accepted_cb,
         .arg = r,
     };
@@ -60,6 +61,28 @@ static void import_run(struct api_req *r)
 void image_import_post(struct api_req *r)
 {
     static const struct image_step step = {import_run};
+    image_change(r, &step);
+}
+
+static void location_run(struct api_req *r)
+{
+    struct image_import_options options = {
+        .caller = &r->caller,
+        .id = r->args[0],
+        .body = r->body,
+        .store_id = r->o->store_id,
+        .request_id = http_request_id(r->http),
+        .task_type = "location_import",
+        .cb = accepted_cb,
+        .arg = r,
+    };
+    api_hold(r);
+    image_location_add(r->o->image, &options);
+}
+
+void image_locations_post(struct api_req *r)
+{
+    static const struct image_step step = {location_run};
     image_change(r, &step);
 }
 

@@ -443,6 +443,7 @@ const struct api_route api_image_routes[] = {
     {HTTP_METHOD_POST, "/v2/tasks", image_task_post, API_JSON},
     {HTTP_METHOD_GET, "/v2/tasks/{}", image_task_show, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/images/{}/locations", image_locations_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/images/{}/locations", image_locations_post, API_JSON},
     {HTTP_METHOD_GET, "/v2/info/import", image_info_import, API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/stores", image_info_stores, API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/stores/detail", image_info_stores_detail, API_READ | API_NO_BODY},

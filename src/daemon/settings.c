@@ -18,6 +18,7 @@ void settings_limits(const struct config *cfg, struct image_limits *out)
         .strict_write_replicas = cfg->strict_write_replicas,
         .raw_strict = cfg->raw_strict,
         .gpt_allowed = cfg->disk_format_gpt,
+        .locations_by_owners = cfg->locations_by_owners,
         .upload_idle_ms = cfg->upload_idle_ms,
     };
 }
@@ -36,6 +37,7 @@ void settings_import(const struct config *cfg, struct import_rules *out)
 {
     *out = (struct import_rules){
         .methods = &cfg->import_methods,
+        .regions = &cfg->glance_regions,
         .schemes = &cfg->import_schemes,
         .ports = &cfg->import_ports,
         .hosts_allowed = &cfg->import_hosts_allowed,

@@ -2,17 +2,28 @@
 #ifndef IMAGE_IMPORT_JOB_H
 #define IMAGE_IMPORT_JOB_H
 
+#include "image/data_check.h"
 #include "image/reserve.h"
 #include "image/upload_hosts.h"
+#include "tessera/base/digest.h"
 #include "tessera/base/id.h"
 #include "tessera/base/list.h"
 #include "tessera/image/import.h"
 #include "tessera/sys/http_fetch.h"
 
+enum import_kind {
+    IMPORT_DIRECT, /* glance-direct: the staged data */
+    IMPORT_WEB,    /* web-download, a location */
+    IMPORT_COPY,   /* copy-image: there is one store, so nothing is ever to be copied */
+    IMPORT_REMOTE, /* glance-download: from the image service of another region */
+};
+
 /* POST import's body, understood. Strings are borrowed from it. */
 struct import_request {
     const char *method, *uri;
-    bool download;
+    enum import_kind kind;
+    const char *region, *remote_id;
+    bool all_stores;
     const char *unknown_store; /* names a store that is not the cluster's; NULL: none does */
 };
 /* The shape of the body (400). */
@@ -32,10 +43,6 @@ struct image_importer {
     void *close_arg;
 };
 
-struct import_job;
-/* Run the import of @image (a record in `importing` whose session is ours) with the task's @uri. */
-void import_job_run(struct import_job *job, const json_t *image);
-
 enum job_state { JOB_ASKING, JOB_RUNNING, JOB_SEALING, JOB_FINISHING, JOB_FAILING, JOB_ENDED };
 
 struct import_job {
@@ -46,8 +53,11 @@ struct import_job {
     char id[UUID_TEXT + 1], task[UUID_TEXT + 1];
     uint8_t session[SESSION_ID_SIZE];
     char session_hex[2 * SESSION_ID_SIZE + 1];
-    bool download;
-    char *url;
+    enum import_kind kind;
+    char *url;   /* of the data; IMPORT_REMOTE: of the image, without /file */
+    char *token; /* IMPORT_REMOTE: header with the caller's token; only here, never in the log */
+    struct data_check *check_data; /* what the data must be; may be NULL */
+    char expect_algo[16], expect_hex[2 * DIGEST_MAX + 1];
 
     /* asking */
     image_cb cb;
@@ -60,20 +70,25 @@ struct import_job {
     /* running */
     char disk_format[64], container_format[64];
     struct inspect *inspect;
-    uint64_t size;
+    uint64_t size; /* bytes that came */
+    bool rewrite;  /* the data is written anew; false: staged data becomes the image's as it is */
     int64_t virtual_size;
-    struct upload_hosts hosts; /* of the writer, or of the staged data */
+    struct upload_hosts holders; /* of the staged data */
+    struct upload_hosts hosts;   /* of the writer */
     struct chunk_id manifest;
     struct replica_reader *reader;
     struct replica_writer *writer;
     struct replica_result sealed;
-    struct reservation reservation; /* of a download: its size is not known */
+    struct reservation reservation; /* in the quota; of a download: its size is not known */
     bool writer_full;
     struct http_fetch *fetch;
     struct import_guard *guard;
     unsigned redirects, attempts;
+    struct buf remote;    /* the other region's image, as it comes */
+    uint64_t remote_size; /* of its data; UINT64_MAX: not told */
 
     /* what is in flight beside reader, writer and fetch */
+    bool remote_over; /* more came than an image can be */
     bool submitting, resolving, writer_aborting, task_posted, opened;
     struct meta_submit submit;
     uint8_t command[COMMAND_ID_SIZE];
@@ -84,10 +99,48 @@ struct import_job {
     struct err err;
 };
 
+/* --- import.c: life, and the commands
+ * ------------------------------------------------------------- */
 struct import_job *import_job_new(struct image_importer *i, const char *image_id);
 /* Stop without a word: the import is another's, over, or this process ends. May free @job. */
 void import_job_end(struct import_job *job);
+/* Frees it if it has ended and nothing is in flight. */
+void import_job_maybe_free(struct import_job *job);
 /* Send job->start (again) until it is decided. */
 void import_job_ask(struct import_job *job);
+/* Tell the request's caller, if it waits. */
+void import_job_answer(struct import_job *job, int status, const struct err *err);
+/* One command, under a new id. */
+void import_job_submit(struct import_job *job, json_t *command, meta_submit_cb cb);
+void import_job_fail(struct import_job *job, int status, const struct err *err);
+/* The same from inside a callback of writer or fetch, which must be left first. */
+void import_job_fail_later(struct import_job *job, int status, const struct err *err);
+/* The data is durable and as it must be. */
+void import_job_finish(struct import_job *job);
+
+/* --- import_source.c: where the data comes from
+ * ------------------------------------------------------- */
+/* Run the import of @image (a record in `importing` whose session is ours). */
+void import_source_begin(struct import_job *job, const json_t *image);
+/* Download job->url. */
+void import_source_fetch(struct import_job *job);
+void import_source_resume(struct import_job *job);
+void import_source_stop(struct import_job *job);
+
+/* --- import_remote.c: what the other region says of the image, before its data
+ * ------------------------- */
+void import_remote_begin(struct import_job *job);
+
+/* --- import_data.c: what becomes of the data
+ * ---------------------------------------------------------- */
+/* The data will count for the quota of @image's project. */
+void import_data_reserve(struct import_job *job, const json_t *image);
+/* Before the first byte; rewrite: a writer is opened. */
+int import_data_open(struct import_job *job, struct err *err);
+/* false: pause the source until import_source_resume. */
+bool import_data_write(struct import_job *job, const void *data, size_t size);
+/* All has come. */
+void import_data_end(struct import_job *job);
+void import_data_stop(struct import_job *job);
 
 #endif

@@ -243,6 +243,18 @@ bool import_rules_method(const struct import_rules *rules, const char *name)
     return rules != NULL && list_has(rules->methods, name);
 }
 
+const char *import_rules_region(const struct import_rules *rules, const char *name)
+{
+    size_t size = strlen(name);
+    for (size_t i = 0; rules->regions != NULL && i < rules->regions->count; i++) {
+        const char *item = rules->regions->items[i];
+        if (strncmp(item, name, size) == 0 && item[size] == '=') {
+            return item + size + 1;
+        }
+    }
+    return NULL;
+}
+
 /* "name", "*.name" (what is below it), or a network that holds the address @host. */
 static bool host_matches(const char *pattern, const char *host)
 {

@@ -113,6 +113,27 @@ static bool asked_already(const struct image_importer *i, const char *id)
     return false;
 }
 
+/* What the request had asked for, from its task. */
+static void claim_input(struct import_job *job, const json_t *input)
+{
+    const json_t *method = json_obj(json_obj(input, "import_req"), "method");
+    const json_t *validation = json_obj(input, "validation_data");
+    const char *const uris[] = {json_str(method, "uri"), json_str(input, "import_from"),
+                                json_str(input, "loc_url")};
+    for (size_t n = 0; n < array_len(uris) && job->url == NULL; n++) {
+        job->url = uris[n] != NULL ? strdup(uris[n]) : NULL;
+    }
+    if (strcmp(json_str_or(method, "name", ""), "glance-download") == 0) {
+        job->kind = IMPORT_REMOTE;
+    } else {
+        job->kind = job->url != NULL ? IMPORT_WEB : IMPORT_DIRECT;
+    }
+    (void)str_copy(job->expect_algo, sizeof(job->expect_algo),
+                   json_str_or(validation, "os_hash_algo", ""));
+    (void)str_copy(job->expect_hex, sizeof(job->expect_hex),
+                   json_str_or(validation, "os_hash_value", ""));
+}
+
 static void claim(struct image_importer *i, struct meta_view *view, const char *id,
                   const json_t *session)
 {
@@ -124,10 +145,7 @@ static void claim(struct image_importer *i, struct meta_view *view, const char *
     }
     (void)str_copy(job->task, sizeof(job->task), task);
     if (meta_dir_get(view, "task", task, &record) == 0) {
-        const json_t *input = json_obj(record, "input");
-        const char *uri = json_str(json_obj(json_obj(input, "import_req"), "method"), "uri");
-        uri = uri != NULL ? uri : json_str(input, "import_from");
-        job->url = uri != NULL ? strdup(uri) : NULL;
+        claim_input(job, json_obj(record, "input"));
         json_decref(record);
     }
     job->start = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "op", "import.claim", "id", id, "task",

@@ -25,7 +25,7 @@ struct piece {
 
 struct http_fetch {
     struct http_fetch_options o;
-    char *url, *ca_file;
+    char *url, *ca_file, *header;
     struct work work;
     struct task task;
     atomic_bool canceled;
@@ -88,9 +88,12 @@ static int write_cb(void *arg, const void *data, size_t size)
 static void run_cb(struct work *work)
 {
     struct http_fetch *f = container_of(work, struct http_fetch, work);
+    const char *headers[] = {f->header};
     struct http_client_request request = {
         .url = f->url,
         .ca_file = f->ca_file,
+        .headers = headers,
+        .header_count = f->header != NULL ? 1 : 0,
         .write_body = write_cb,
         .stop = stop_cb,
         .arg = f,
@@ -133,6 +136,16 @@ static struct piece *take(struct http_fetch *f)
     return p;
 }
 
+static void strings_free(struct http_fetch *f)
+{
+    if (f->header != NULL) {
+        explicit_bzero(f->header, strlen(f->header)); /* it may be a secret */
+    }
+    free(f->header);
+    free(f->url);
+    free(f->ca_file);
+}
+
 static void fetch_free(struct http_fetch *f)
 {
     struct piece *p;
@@ -141,8 +154,7 @@ static void fetch_free(struct http_fetch *f)
     }
     pthread_cond_destroy(&f->room);
     pthread_mutex_destroy(&f->lock);
-    free(f->url);
-    free(f->ca_file);
+    strings_free(f);
     free(f);
 }
 
@@ -199,9 +211,10 @@ int http_fetch_start(const struct http_fetch_options *options, struct http_fetch
     f->last = &f->first;
     bool ca = options->ca_file != NULL && options->ca_file[0] != 0;
     f->ca_file = ca ? strdup(options->ca_file) : NULL;
-    if (f->url == NULL || (ca && f->ca_file == NULL)) {
-        free(f->url);
-        free(f->ca_file);
+    f->header = options->header != NULL ? strdup(options->header) : NULL;
+    if (f->url == NULL || (ca && f->ca_file == NULL) ||
+        (options->header != NULL && f->header == NULL)) {
+        strings_free(f);
         free(f);
         return TSR_ENOMEM;
     }

@@ -1,9 +1,7 @@
 """Sections 2.5 to 2.13: import, stores, members, tags, actions, locations, schemas, tasks, cache."""
 from contract import ANY, NONE_GIVEN, OCTETS, PATCH_1, TIME, holds, length, like, row, section
 
-COPY = "copy-image is not there yet"
 CACHE = "the cache API is not there yet"
-LOCATIONS = "locations can not be posted yet"
 
 section("2.5 import")
 row("the methods, any token", "member", "GET /v2/info/import", 200,
@@ -35,9 +33,30 @@ for what, given, body, status in (
         ("glance-direct of a queued image", "queued", DIRECT, 409), ("web-download of an active image", "active", WEB, 409)):
     row(f"{what} is {status}", "member", "POST /v2/images/<id>/import", status, given=given, body=body)
 row("copy-image of a queued image is 409", "member", "POST /v2/images/<id>/import", 409, given="queued",
-    body={"method": {"name": "copy-image"}, "all_stores": True}, later=COPY)
+    body={"method": {"name": "copy-image"}, "all_stores": True})
 row("copy-image by a member is 403", "member", "POST /v2/images/<id>/import", 403, given="active",
-    body={"method": {"name": "copy-image"}, "all_stores": True}, later=COPY)
+    body={"method": {"name": "copy-image"}, "all_stores": True})
+COPY = {"method": {"name": "copy-image"}}
+row("copy-image to all stores by an administrator: nothing to do, 202", "admin", "POST /v2/images/<id>/import", 202, given="active",
+    body={**COPY, "all_stores": True}, then={"status": "active", "stores": "tessera"})
+row("it makes no task", "admin", "GET /v2/images/<id>/tasks", 200, given="active",
+    before=[("admin", "POST /v2/images/<id>/import", {**COPY, "all_stores": True})], has={"tasks": []})
+row("all stores, though not all must succeed, is 202", "admin", "POST /v2/images/<id>/import", 202, given="active",
+    body={**COPY, "all_stores": True, "all_stores_must_succeed": False})
+row("copy-image to a store that holds it already is 400", "admin", "POST /v2/images/<id>/import", 400, given="active",
+    body={**COPY, "stores": ["tessera"]})
+row("so it is with the store in the header", "admin", "POST /v2/images/<id>/import", 400, given="active", body=COPY,
+    headers={"X-Image-Meta-Store": "tessera"})
+row("copy-image to no store in particular is 400", "admin", "POST /v2/images/<id>/import", 400, given="active", body=COPY)
+row("copy-image to an unknown store is 409", "admin", "POST /v2/images/<id>/import", 409, given="active",
+    body={**COPY, "stores": ["nowhere"]})
+row("copy-image of an invisible image is 404", "other", "POST /v2/images/<id>/import", 404, given="active private",
+    body={**COPY, "all_stores": True})
+row("copy-image of a deactivated image is 409", "admin", "POST /v2/images/<id>/import", 409, given="deactivated",
+    body={**COPY, "all_stores": True})
+row("copy-image is among the methods", "member", "GET /v2/info/import", 200, has={"import-methods/value": holds("copy-image")})
+row("glance-download is not, without regions", "member", "POST /v2/images/<id>/import", 400, given="queued",
+    body={"method": {"name": "glance-download", "glance_region": "r", "glance_image_id": "0" * 8 + "-0000-0000-0000-" + "0" * 12}})
 row("by a reader is 403", "reader", "POST /v2/images/<id>/import", 403, given="queued", body=WEB)
 row("of an invisible image is 404", "other", "POST /v2/images/<id>/import", 404, given="queued private", body=WEB)
 row("glance-direct of a staged image is 202", "member", "POST /v2/images/<id>/import", 202, given="queued", body=DIRECT,
@@ -200,10 +219,26 @@ for what, who, body, status in (
         ("by a member is 403", "member", {"url": "http://h/x"}, 403), ("without url is 400", "admin", {}, 400),
         ("of another scheme is 400", "admin", {"url": "file:///x"}, 400),
         ("with a hash that is no hex is 400", "admin",
-         {"url": "http://h/x", "validation_data": {"os_hash_algo": "sha512", "os_hash_value": "zz"}}, 400)):
-    row(f"posting one {what}", who, "POST /v2/images/<id>/locations", status, given="queued", body=body, later=LOCATIONS)
+         {"url": "http://h/x", "validation_data": {"os_hash_algo": "sha512", "os_hash_value": "zz"}}, 400),
+        ("with a hash that is too short is 400", "admin",
+         {"url": "http://h/x", "validation_data": {"os_hash_algo": "sha256", "os_hash_value": "ab" * 20}}, 400),
+        ("with an unknown algorithm is 400", "admin",
+         {"url": "http://h/x", "validation_data": {"os_hash_algo": "crc", "os_hash_value": "ab"}}, 400),
+        ("with half of the validation data is 400", "admin", {"url": "http://h/x", "validation_data": {"os_hash_algo": "md5"}}, 400),
+        ("that is no object is 400", "admin", [], 400), ("with a url that is no text is 400", "admin", {"url": 7}, 400),
+        ("at a forbidden address is 400", "service", {"url": "http://127.0.0.1/x"}, 400),
+        ("of another host's file system is 400", "service", {"url": "rbd://fsid/pool/image/snap"}, 400),
+        ("by a reader is 403", "reader", {"url": "http://h/x"}, 403),
+        ("by a service is 202", "service", {"url": "http://name.invalid/x"}, 202)):
+    row(f"posting one {what}", who, "POST /v2/images/<id>/locations", status, given="queued", body=body)
 row("posting one to an active image is 409", "admin", "POST /v2/images/<id>/locations", 409, given="active",
-    body={"url": "http://h/x"}, later=LOCATIONS)
+    body={"url": "http://h/x"})
+row("posting one to an image without formats is 409", "admin", "POST /v2/images/<id>/locations", 409, given="queued noformats",
+    body={"url": "http://h/x"})
+row("posting one to an invisible image is 404", "other", "POST /v2/images/<id>/locations", 404, given="queued private",
+    body={"url": "http://h/x"})
+row("posting one to an unknown image is 404", "service", "POST /v2/images/<unknown>/locations", 404, body={"url": "http://h/x"})
+row("another method is 405", "admin", "DELETE /v2/images/<id>/locations", 405, given="active", gives={"Allow": "GET, POST"})
 
 section("2.11 schemas")
 IMAGE_FIELDS = ("id name status visibility protected os_hidden owner disk_format container_format min_disk min_ram tags size "

@@ -91,8 +91,12 @@ struct err;
       "Refuse data declared raw that is in another format (qcow2, vmdk, ...), which a hypervisor might open as that. Partition tables, ISO images and LUKS volumes stay allowed.") \
     X(disk_format_gpt, BOOL, "no", 0, 0, "", CLUSTER, LIVE, \
       "Offer the disk_format gpt: raw disks with a partition table, which is then checked.") \
-    X(import_methods, LIST, "glance-direct, web-download", 0, 8, "methods", CLUSTER, RESTART, \
-      "Ways of import that are offered: glance-direct (data put to .../stage first), web-download (from a URL). Empty: none.") \
+    X(import_methods, LIST, "glance-direct, web-download, copy-image", 0, 8, "methods", CLUSTER, RESTART, \
+      "Ways of import that are offered: glance-direct (data put to .../stage first), web-download (from a URL), copy-image (to further stores; there is one, so it never has to), glance-download (from glance_regions). Empty: none.") \
+    X(glance_regions, LIST, "", 0, 64, "name=url", CLUSTER, RESTART, \
+      "Image services of other regions for glance-download, like West=https://images.west.example.org:9292. They see the user's token.") \
+    X(locations_by_owners, BOOL, "no", 0, 0, "", CLUSTER, LIVE, \
+      "Owners may post http and https locations of their images, whose data is then fetched as by web-download. Services and administrators always may.") \
     X(import_schemes, LIST, "http, https", 0, 2, "schemes", CLUSTER, RESTART, \
       "URL schemes for web-download.") \
     X(import_ports, LIST, "80, 443", 0, 64, "ports", CLUSTER, RESTART, \

@@ -19,7 +19,9 @@ struct sockaddr;
  */
 
 struct import_rules {
-    const struct config_list *methods; /* of glance-direct, web-download */
+    const struct config_list
+        *methods; /* glance-direct, web-download, copy-image, glance-download */
+    const struct config_list *regions; /* "name=url": image services for glance-download */
     const struct config_list *schemes, *ports;
     const struct config_list *hosts_allowed;     /* empty: all */
     const struct config_list *hosts_denied;      /* names, "*.name", addresses */
@@ -28,6 +30,8 @@ struct import_rules {
     uint64_t connect_ms, idle_ms, total_ms;
 };
 bool import_rules_method(const struct import_rules *rules, const char *name);
+/* URL of the image service of region @name, without a slash at its end; NULL: not known. */
+const char *import_rules_region(const struct import_rules *rules, const char *name);
 /* Scheme, host and port of a URL, before its name is looked up. TSR_EINVAL "URI for web-download
  * does not pass filtering: ...". */
 int import_rules_url(const struct import_rules *rules, const char *url, struct http_client_url *out,
@@ -61,11 +65,18 @@ struct image_import_options {
     const char *request_id;   /* becomes the task's */
     const char *task_type;    /* "api_image_import" */
     const json_t *task_input; /* NULL: made from the request */
-    image_cb cb;              /* 0 with the task's id as {"task"}: accepted; or the refusal */
+    const char *token;        /* the caller's own, for another region; not kept beyond the import */
+    bool location; /* a location, as image_location_add sets it: whoever may @location_action */
+    enum image_action location_action;
+    const char *hash_algo, *hash_value; /* of the data; NULL: not known */
+    image_cb cb; /* 0 with the task's id as {"task"}: accepted; or the refusal */
     void *arg;
 };
 /* Borrows the options only during the call. */
 void image_import_start(struct image_ctx *ctx, const struct image_import_options *options);
+/* POST locations: @options->body is {"url", "validation_data"?}; its data is fetched as
+ * web-download does, and must have the hash. By services, and by owners if the operator allows. */
+void image_location_add(struct image_ctx *ctx, const struct image_import_options *options);
 
 /* Task records in API form. @full: with input, result and message. New reference. */
 json_t *image_task_render(const json_t *task, bool full);

@@ -24,6 +24,7 @@ struct http_fetch_options {
     struct pool *pool;                      /* one of its threads is busy until the end */
     const char *url;                        /* copied */
     const char *ca_file;                    /* copied; NULL or "": the system's store */
+    const char *header;                     /* copied; "Name: value" sent along; NULL: none */
     http_client_address_fn address_allowed; /* pool thread */
     void *address_arg;                      /* not changed while the fetch runs */
     uint64_t connect_timeout_ms, stall_timeout_ms, timeout_ms;

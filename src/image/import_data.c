@@ -1,0 +1,159 @@
+/* What becomes of an import's data: it is counted, hashed, inspected, and written to the hosts (a
+ * download), or only judged (staged data, which is there already). At its end it is what it must
+ * be, or the import fails. */
+#include <string.h>
+
+#include "image/import_job.h"
+#include "tessera/base/assert.h"
+
+/* Go on when the hosts keep up and the project's quota has room. */
+static void more(struct import_job *job)
+{
+    if (job->state == JOB_RUNNING && job->status == 0 && !job->writer_full &&
+        !job->reservation.waiting) {
+        import_source_resume(job);
+    }
+}
+
+static void writer_drain(void *arg)
+{
+    struct import_job *job = arg;
+    job->writer_full = false;
+    more(job);
+}
+
+static void room_given(void *arg)
+{
+    more(arg);
+}
+
+static void writer_failed(void *arg, int status, const struct err *err)
+{
+    import_job_fail_later(arg, status, err);
+}
+
+static int writer_open(struct import_job *job, struct err *err)
+{
+    int rv = upload_hosts_choose(job->ctx, job->id, -1, &job->hosts, err);
+    if (rv != 0) {
+        return rv;
+    }
+    struct replica_writer_options w = {.hosts = job->hosts.ids,
+                                       .host_count = job->hosts.count,
+                                       .seals_min = job->hosts.seals_min,
+                                       .on_drain = writer_drain,
+                                       .on_fail = writer_failed,
+                                       .arg = job};
+    memcpy(w.session, job->session, SESSION_ID_SIZE);
+    rv = replica_writer_open(job->ctx->replica, &w, &job->writer);
+    if (rv != 0) {
+        job->writer = NULL;
+    }
+    job->opened = rv == 0;
+    return rv;
+}
+
+void import_data_reserve(struct import_job *job, const json_t *image)
+{
+    job->reservation = (struct reservation){.id = job->id,
+                                            .session = job->session_hex,
+                                            .on_room = room_given,
+                                            .on_refused = writer_failed,
+                                            .arg = job};
+    reservation_init(&job->reservation, job->ctx, image, false, -1);
+}
+
+int import_data_open(struct import_job *job, struct err *err)
+{
+    inspect_free(job->inspect);
+    data_check_free(job->check_data);
+    job->check_data = NULL;
+    job->size = 0;
+    job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
+    int rv = job->inspect != NULL ? 0 : TSR_ENOMEM;
+    if (rv == 0 && job->expect_algo[0] != 0) {
+        rv = data_check_new(job->expect_algo, job->expect_hex, &job->check_data, err);
+    }
+    return rv == 0 && job->rewrite ? writer_open(job, err) : rv;
+}
+
+bool import_data_write(struct import_job *job, const void *data, size_t size)
+{
+    struct err err = {0};
+    int rv = 0;
+    job->size += size;
+    if (job->size > (uint64_t)job->ctx->limits->image_size_cap) {
+        rv = err_set(&err, TSR_ETOOBIG, "The image is larger than the limit of %lld bytes.",
+                     (long long)job->ctx->limits->image_size_cap);
+    }
+    if (rv == 0) {
+        rv = inspect_write(job->inspect, data, size, &err);
+    }
+    if (rv != 0) {
+        import_job_fail_later(job, rv, &err);
+        return false;
+    }
+    if (job->check_data != NULL) {
+        data_check_write(job->check_data, data, size);
+    }
+    if (job->writer == NULL) {
+        return true;
+    }
+    job->writer_full = !replica_writer_write(job->writer, data, size);
+    bool room = reservation_need(&job->reservation, job->size);
+    return !job->writer_full && room;
+}
+
+static void sealed_cb(void *arg, int status, const struct replica_result *result,
+                      const struct err *err)
+{
+    struct import_job *job = arg;
+    job->writer = NULL;
+    if (job->state != JOB_SEALING) {
+        import_job_maybe_free(job);
+        return;
+    }
+    if (status != 0) {
+        import_job_fail(job, status, err);
+        return;
+    }
+    job->sealed = *result;
+    import_job_finish(job);
+}
+
+void import_data_end(struct import_job *job)
+{
+    struct err err = {0};
+    int rv = inspect_finish(job->inspect, job->size, &job->virtual_size, &err);
+    if (rv == 0 && job->remote_size != UINT64_MAX && job->remote_size != job->size) {
+        rv = err_set(&err, TSR_EEOF, "The data is not as long as the other region says it is.");
+    }
+    if (rv == 0 && job->check_data != NULL) {
+        rv = data_check_finish(job->check_data, &err);
+    }
+    if (rv != 0) {
+        import_job_fail(job, rv, &err);
+    } else if (job->rewrite) {
+        job->state = JOB_SEALING;
+        replica_writer_finish(job->writer, sealed_cb, job);
+    } else {
+        import_job_finish(job);
+    }
+}
+
+static void writer_aborted(void *arg)
+{
+    struct import_job *job = arg;
+    job->writer_aborting = false;
+    import_job_maybe_free(job);
+}
+
+void import_data_stop(struct import_job *job)
+{
+    if (job->writer != NULL && job->state != JOB_SEALING) {
+        struct replica_writer *w = job->writer;
+        job->writer = NULL;
+        job->writer_aborting = true;
+        replica_writer_abort(w, writer_aborted, job);
+    }
+}

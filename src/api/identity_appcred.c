@@ -1,5 +1,6 @@
 /* Application credentials: a secret of one user for one project, with some of its roles. Made and
- * seen by the user only; the secret is shown once. A token that came from one can not make others.
+ * seen by the user only; the secret is shown once. A token that came from one can not make others,
+ * unless it is unrestricted.
  */
 #include "api/identity_face.h"
 
@@ -38,6 +39,23 @@ static json_t *appcred_json(struct api_req *r, const json_t *record)
                      json_str_or(record, "project_id", ""), "user_id", user, "roles", roles,
                      "expires_at", expires_us != 0 ? expires : NULL, "unrestricted",
                      json_bool(record, "unrestricted", false), "links", "self", link);
+}
+
+/* Did the token come from a credential that may not make or delete others? */
+static bool is_restricted(struct api_req *r)
+{
+    struct meta_view *view = NULL;
+    json_t *record = NULL;
+    if (r->caller.appcred_id[0] == '\0') {
+        return false;
+    }
+    if (meta_view_open(r->o->meta, &view) == 0) {
+        (void)meta_dir_get(view, "appcred", r->caller.appcred_id, &record);
+        meta_view_close(view);
+    }
+    bool restricted = !json_bool(record, "unrestricted", false);
+    json_decref(record);
+    return restricted;
 }
 
 static bool is_own(struct api_req *r, const char *action)
@@ -220,7 +238,7 @@ void ident_appcred_create(struct api_req *r)
         (given = ident_body(r, "application_credential")) == NULL) {
         return;
     }
-    if (r->caller.scope != SCOPE_PROJECT || r->caller.appcred_id[0] != '\0') {
+    if (r->caller.scope != SCOPE_PROJECT || is_restricted(r)) {
         ident_forbidden(r, "identity:create_application_credential");
         return;
     }
@@ -239,7 +257,7 @@ void ident_appcred_create(struct api_req *r)
 void ident_appcred_delete(struct api_req *r)
 {
     json_t *record;
-    bool bound = r->caller.appcred_id[0] != '\0';
+    bool bound = is_restricted(r);
     if (bound || !is_own(r, "identity:delete_application_credential")) {
         if (bound) {
             ident_forbidden(r, "identity:delete_application_credential");

@@ -58,6 +58,33 @@ bool ident_admin(struct api_req *r, const char *action)
     return false;
 }
 
+bool ident_domain_admin(const struct api_req *r)
+{
+    return r->caller.scope == SCOPE_DOMAIN && (r->caller.roles & ROLE_ADMIN) != 0;
+}
+
+bool ident_rules(const struct api_req *r, const char *domain_id)
+{
+    return r->caller.local_admin || caller_is_admin(&r->caller) ||
+           (domain_id != NULL && ident_domain_admin(r) &&
+            strcmp(r->caller.domain_id, domain_id) == 0);
+}
+
+/* What is not there is 404 only for who could have known. */
+json_t *ident_read_ruled(struct api_req *r, const char *action, const char *kind, const char *id)
+{
+    if (!ident_domain_admin(r) && !ident_admin(r, action)) {
+        return NULL;
+    }
+    json_t *record = ident_read(r, kind, id);
+    if (record != NULL && !ident_rules(r, json_str_or(record, "domain_id", "default"))) {
+        json_decref(record);
+        ident_forbidden(r, action);
+        return NULL;
+    }
+    return record;
+}
+
 bool ident_self(const struct api_req *r, const char *user_id)
 {
     return r->caller.user_id[0] != '\0' && strcmp(r->caller.user_id, user_id) == 0;
@@ -111,6 +138,13 @@ bool ident_filter_text(const struct api_req *r, const char *name, const char *va
 {
     const char *want = api_param(r, name);
     return want == NULL || (value != NULL && strcmp(want, value) == 0);
+}
+
+const char *ident_default_domain(const struct api_req *r)
+{
+    return r->caller.domain_id[0] != '\0'        ? r->caller.domain_id
+           : r->caller.user_domain_id[0] != '\0' ? r->caller.user_domain_id
+                                                 : "default";
 }
 
 void ident_new_id(struct api_req *r, char out[ID_HEX + 1])

@@ -20,6 +20,12 @@ void ident_reply_one(struct api_req *r, int status, const char *kind, json_t *ob
 void ident_forbidden(struct api_req *r, const char *action);
 /* Replies 403 and returns false unless the caller is an administrator. */
 bool ident_admin(struct api_req *r, const char *action);
+/* Role admin of a domain: rules the users and projects there, and nothing else. */
+bool ident_domain_admin(const struct api_req *r);
+/* May the caller administer what is in @domain_id (NULL: what is in no domain)? */
+bool ident_rules(const struct api_req *r, const char *domain_id);
+/* The record of @kind that the caller administers; else the reply (403, 404) was made: NULL. */
+json_t *ident_read_ruled(struct api_req *r, const char *action, const char *kind, const char *id);
 bool ident_self(const struct api_req *r, const char *user_id);
 /* 404 "Could not find project: X." */
 void ident_not_found(struct api_req *r, const char *kind, const char *id);
@@ -32,6 +38,8 @@ bool ident_filter_bool(const struct api_req *r, const char *name, bool value);
 /* A text filter: absent, or equal (NULL equals nothing). */
 bool ident_filter_text(const struct api_req *r, const char *name, const char *value);
 
+/* Where something new goes when no domain is named. */
+const char *ident_default_domain(const struct api_req *r);
 void ident_new_id(struct api_req *r, char out[ID_HEX + 1]);
 
 /* One directory command. Takes @value. */
@@ -103,14 +111,19 @@ void ident_user_password(struct api_req *r);
 /* identity_role.c */
 void ident_role_list(struct api_req *r);
 void ident_role_get(struct api_req *r);
-void ident_domain_list(struct api_req *r);
-void ident_domain_get(struct api_req *r);
-json_t *ident_domain_json(struct api_req *r, const json_t *record);
 void ident_grant_put(struct api_req *r);
 void ident_grant_head(struct api_req *r);
 void ident_grant_delete(struct api_req *r);
 void ident_grant_list(struct api_req *r);
 void ident_assignment_list(struct api_req *r);
+
+/* identity_domain.c */
+json_t *ident_domain_json(struct api_req *r, const json_t *record);
+void ident_domain_list(struct api_req *r);
+void ident_domain_get(struct api_req *r);
+void ident_domain_create(struct api_req *r);
+void ident_domain_update(struct api_req *r);
+void ident_domain_delete(struct api_req *r);
 
 /* identity_appcred.c */
 void ident_appcred_list(struct api_req *r);

@@ -35,7 +35,7 @@ static int records_by_name(struct api_req *r, struct meta_view *view, const char
     {
         json_t *record = NULL;
         const char *id = json_str_or(domain, "id", "");
-        if (rv != 0 || !ident_filter_text(r, "domain_id", id)) {
+        if (rv != 0 || !ident_filter_text(r, "domain_id", id) || !ident_rules(r, id)) {
             continue;
         }
         int found = meta_dir_find(view, kind, id, name, &record);
@@ -49,6 +49,13 @@ static int records_by_name(struct api_req *r, struct meta_view *view, const char
     return rv;
 }
 
+/* What is listed for an administrator of one domain is what is in it. */
+static bool record_listed(const struct api_req *r, const json_t *record)
+{
+    return ident_filter_text(r, "domain_id", json_str(record, "domain_id")) &&
+           ident_rules(r, json_str_or(record, "domain_id", "default"));
+}
+
 static int records_all(struct api_req *r, struct meta_view *view, const char *kind, json_t *out)
 {
     json_t *all = NULL, *record;
@@ -56,7 +63,7 @@ static int records_all(struct api_req *r, struct meta_view *view, const char *ki
     int rv = meta_dir_list(view, kind, "", "", IDENT_LIST_MAX, &all);
     json_array_foreach(all, i, record)
     {
-        if (ident_filter_text(r, "domain_id", json_str(record, "domain_id"))) {
+        if (record_listed(r, record)) {
             (void)json_array_append(out, record);
         }
     }
@@ -85,7 +92,8 @@ void ident_project_list(struct api_req *r)
     struct meta_view *view;
     json_t *records = NULL, *record;
     size_t i;
-    if (!ident_admin(r, "identity:list_projects") || (view = api_view(r)) == NULL) {
+    if ((!ident_domain_admin(r) && !ident_admin(r, "identity:list_projects")) ||
+        (view = api_view(r)) == NULL) {
         return;
     }
     int rv = ident_named_records(r, view, "project", &records);
@@ -125,10 +133,9 @@ static bool has_role_on(struct api_req *r, const char *project)
 void ident_project_get(struct api_req *r)
 {
     const char *id = r->args[0];
-    if (!has_role_on(r, id) && !ident_admin(r, "identity:get_project")) {
-        return;
-    }
-    json_t *record = ident_read(r, "project", id);
+    json_t *record = has_role_on(r, id)
+                         ? ident_read(r, "project", id)
+                         : ident_read_ruled(r, "identity:get_project", "project", id);
     if (record != NULL) {
         json_t *project = ident_project_json(r, record);
         json_decref(record);
@@ -255,8 +262,8 @@ void ident_project_create(struct api_req *r)
 {
     char id[ID_HEX + 1];
     const json_t *given;
-    if (!ident_admin(r, "identity:create_project") || (given = ident_body(r, "project")) == NULL ||
-        !fields_ok(r, given)) {
+    if ((!ident_domain_admin(r) && !ident_admin(r, "identity:create_project")) ||
+        (given = ident_body(r, "project")) == NULL || !fields_ok(r, given)) {
         return;
     }
     if (json_str(given, "name") == NULL) {
@@ -264,8 +271,10 @@ void ident_project_create(struct api_req *r)
         return;
     }
     const char *domain = json_str(given, "domain_id"), *parent = json_str(given, "parent_id");
-    if (domain == NULL) {
-        domain = r->caller.user_domain_id[0] != '\0' ? r->caller.user_domain_id : "default";
+    domain = domain != NULL ? domain : ident_default_domain(r);
+    if (!ident_rules(r, domain)) {
+        ident_forbidden(r, "identity:create_project");
+        return;
     }
     if (parent != NULL && strcmp(parent, domain) != 0) {
         api_errorf(r, TSR_EINVAL, "Projects within projects are not supported.");
@@ -285,13 +294,10 @@ void ident_project_create(struct api_req *r)
 
 void ident_project_update(struct api_req *r)
 {
-    const json_t *given;
-    if (!ident_admin(r, "identity:update_project") || (given = ident_body(r, "project")) == NULL ||
-        !fields_ok(r, given)) {
-        return;
-    }
-    json_t *record = ident_read(r, "project", r->args[0]);
-    if (record == NULL) {
+    json_t *record = ident_read_ruled(r, "identity:update_project", "project", r->args[0]);
+    const json_t *given = record != NULL ? ident_body(r, "project") : NULL;
+    if (given == NULL || !fields_ok(r, given)) {
+        json_decref(record);
         return;
     }
     const char *domain = json_str(given, "domain_id");
@@ -311,9 +317,11 @@ void ident_project_update(struct api_req *r)
 void ident_project_delete(struct api_req *r)
 {
     char missing[ERR_MSG_SIZE];
-    if (!ident_admin(r, "identity:delete_project")) {
+    json_t *record = ident_read_ruled(r, "identity:delete_project", "project", r->args[0]);
+    if (record == NULL) {
         return;
     }
+    json_decref(record);
     (void)snprintf(missing, sizeof(missing), "Could not find project: %.64s.", r->args[0]);
     ident_submit(r, &(struct ident_change){.command = ident_delete("project", r->args[0]),
                                            .status = 204,

@@ -1,4 +1,4 @@
-/* Roles (four, fixed), domains (read), and who has which role where. */
+/* Roles (four, fixed), and who has which role where. */
 #include "api/identity_face.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ static json_t *role_json(struct api_req *r, const struct identity_role *role)
 void ident_role_list(struct api_req *r)
 {
     const char *domain = api_param(r, "domain_id");
-    if (!ident_admin(r, "identity:list_roles")) {
+    if (!ident_domain_admin(r) && !ident_admin(r, "identity:list_roles")) {
         return;
     }
     json_t *list = json_array();
@@ -35,7 +35,7 @@ void ident_role_list(struct api_req *r)
 
 void ident_role_get(struct api_req *r)
 {
-    if (!ident_admin(r, "identity:get_role")) {
+    if (!ident_domain_admin(r) && !ident_admin(r, "identity:get_role")) {
         return;
     }
     const struct identity_role *role = identity_role_find(r->args[0]);
@@ -44,65 +44,6 @@ void ident_role_get(struct api_req *r)
         return;
     }
     ident_reply_one(r, 200, "role", role_json(r, role));
-}
-
-/* --- domains
- * -----------------------------------------------------------------------------------------------
- */
-
-json_t *ident_domain_json(struct api_req *r, const json_t *record)
-{
-    const char *id = json_str_or(record, "id", "");
-    return json_pack("{s:s,s:s,s:s,s:b,s:[],s:{},s:o}", "id", id, "name",
-                     json_str_or(record, "name", ""), "description",
-                     json_str_or(record, "description", ""), "enabled",
-                     json_bool(record, "enabled", true), "tags", "options", "links",
-                     ident_links(r, "domains", id));
-}
-
-void ident_domain_list(struct api_req *r)
-{
-    struct meta_view *view;
-    json_t *all = NULL, *record;
-    size_t i;
-    if (!ident_admin(r, "identity:list_domains") || (view = api_view(r)) == NULL) {
-        return;
-    }
-    int rv = meta_dir_list(view, "domain", "", "", IDENT_LIST_MAX, &all);
-    meta_view_close(view);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-        return;
-    }
-    json_t *list = json_array();
-    json_array_foreach(all, i, record)
-    {
-        if (ident_filter_text(r, "name", json_str(record, "name")) &&
-            ident_filter_bool(r, "enabled", json_bool(record, "enabled", true))) {
-            (void)json_array_append_new(list, ident_domain_json(r, record));
-        }
-    }
-    json_decref(all);
-    ident_reply_list(r, "domains", list);
-}
-
-static bool is_own_domain(const struct caller *c, const char *id)
-{
-    return strcmp(c->user_domain_id, id) == 0 || strcmp(c->project_domain_id, id) == 0 ||
-           strcmp(c->domain_id, id) == 0;
-}
-
-void ident_domain_get(struct api_req *r)
-{
-    if (!is_own_domain(&r->caller, r->args[0]) && !ident_admin(r, "identity:get_domain")) {
-        return;
-    }
-    json_t *record = ident_read(r, "domain", r->args[0]);
-    if (record != NULL) {
-        json_t *domain = ident_domain_json(r, record);
-        json_decref(record);
-        ident_reply_one(r, 200, "domain", domain);
-    }
 }
 
 /* --- grants: /{projects|domains}/{target}/users/{u}/roles[/{r}], /system/users/{u}/roles[/{r}]
@@ -123,9 +64,23 @@ static struct grant grant_of(const struct api_req *r)
                           r->args[1], r->args[2]};
 }
 
-/* Target, user and role exist; else replied. */
-static bool grant_known(struct api_req *r, const struct grant *g)
+/* Who administers a domain gives and takes member and reader there: an administrator of a project
+ * is one of the whole service. */
+static bool grant_ruled(struct api_req *r, const struct grant *g, const json_t *target)
 {
+    const struct identity_role *role = identity_role_find(g->role);
+    const char *domain = g->scope == SCOPE_DOMAIN ? g->target : json_str(target, "domain_id");
+    return ident_rules(r, g->scope == SCOPE_SYSTEM ? NULL : domain) &&
+           (role == NULL || role->bit == ROLE_MEMBER || role->bit == ROLE_READER ||
+            ident_rules(r, NULL));
+}
+
+/* Target, user and role exist, and the caller may ask for @action there; else replied. */
+static bool grant_known(struct api_req *r, const char *action, const struct grant *g)
+{
+    if (!ident_domain_admin(r) && !ident_admin(r, action)) {
+        return false;
+    }
     struct meta_view *view = api_view(r);
     if (view == NULL) {
         return false;
@@ -144,6 +99,10 @@ static bool grant_known(struct api_req *r, const struct grant *g)
         ident_not_found(r, "role", g->role);
         ok = false;
     }
+    if (ok && !grant_ruled(r, g, target)) {
+        ident_forbidden(r, action);
+        ok = false;
+    }
     meta_view_close(view);
     json_decref(target);
     json_decref(user);
@@ -154,7 +113,7 @@ void ident_grant_put(struct api_req *r)
 {
     char id[ASSIGNMENT_ID_MAX];
     struct grant g = grant_of(r);
-    if (!ident_admin(r, "identity:create_grant") || !grant_known(r, &g)) {
+    if (!grant_known(r, "identity:create_grant", &g)) {
         return;
     }
     identity_assignment_id(g.user, g.scope, g.target, g.role, id);
@@ -180,8 +139,7 @@ void ident_grant_head(struct api_req *r)
     struct grant g = grant_of(r);
     struct meta_view *view;
     json_t *record = NULL;
-    if (!ident_admin(r, "identity:check_grant") || !grant_known(r, &g) ||
-        (view = api_view(r)) == NULL) {
+    if (!grant_known(r, "identity:check_grant", &g) || (view = api_view(r)) == NULL) {
         return;
     }
     identity_assignment_id(g.user, g.scope, g.target, g.role, id);
@@ -202,7 +160,7 @@ void ident_grant_delete(struct api_req *r)
 {
     char id[ASSIGNMENT_ID_MAX], missing[ERR_MSG_SIZE];
     struct grant g = grant_of(r);
-    if (!ident_admin(r, "identity:revoke_grant") || !grant_known(r, &g)) {
+    if (!grant_known(r, "identity:revoke_grant", &g)) {
         return;
     }
     identity_assignment_id(g.user, g.scope, g.target, g.role, id);
@@ -219,8 +177,7 @@ void ident_grant_list(struct api_req *r)
     struct meta_view *view;
     json_t *grants = NULL, *grant;
     size_t i;
-    if (!ident_admin(r, "identity:list_grants") || !grant_known(r, &g) ||
-        (view = api_view(r)) == NULL) {
+    if (!grant_known(r, "identity:list_grants", &g) || (view = api_view(r)) == NULL) {
         return;
     }
     identity_assignment_id(g.user, g.scope, g.target, NULL, id);

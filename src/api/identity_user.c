@@ -37,7 +37,8 @@ void ident_user_list(struct api_req *r)
     struct meta_view *view;
     json_t *records = NULL, *record;
     size_t i;
-    if (!ident_admin(r, "identity:list_users") || (view = api_view(r)) == NULL) {
+    if ((!ident_domain_admin(r) && !ident_admin(r, "identity:list_users")) ||
+        (view = api_view(r)) == NULL) {
         return;
     }
     int rv = ident_named_records(r, view, "user", &records);
@@ -59,10 +60,9 @@ void ident_user_list(struct api_req *r)
 
 void ident_user_get(struct api_req *r)
 {
-    if (!ident_self(r, r->args[0]) && !ident_admin(r, "identity:get_user")) {
-        return;
-    }
-    json_t *record = ident_read(r, "user", r->args[0]);
+    json_t *record = ident_self(r, r->args[0])
+                         ? ident_read(r, "user", r->args[0])
+                         : ident_read_ruled(r, "identity:get_user", "user", r->args[0]);
     if (record != NULL) {
         json_t *user = user_json(r, record);
         json_decref(record);
@@ -72,18 +72,14 @@ void ident_user_get(struct api_req *r)
 
 void ident_user_projects(struct api_req *r)
 {
-    if (!ident_self(r, r->args[0]) && !ident_admin(r, "identity:list_user_projects")) {
-        return;
-    }
-    struct meta_view *view = api_view(r);
-    if (view == NULL) {
-        return;
-    }
-    json_t *user = ident_get(r, view, "user", r->args[0]);
-    json_t *list = user != NULL ? ident_projects_of(r, view, r->args[0], false) : NULL;
-    meta_view_close(view);
-    if (user != NULL) {
-        json_decref(user);
+    json_t *user = ident_self(r, r->args[0])
+                       ? ident_read(r, "user", r->args[0])
+                       : ident_read_ruled(r, "identity:list_user_projects", "user", r->args[0]);
+    struct meta_view *view = user != NULL ? api_view(r) : NULL;
+    json_decref(user);
+    if (view != NULL) {
+        json_t *list = ident_projects_of(r, view, r->args[0], false);
+        meta_view_close(view);
         ident_reply_list(r, "projects", list);
     }
 }
@@ -162,8 +158,10 @@ static void create_with(struct api_req *r, const char *hash)
     char id[ID_HEX + 1];
     const json_t *given = json_obj(r->body, "user");
     const char *domain = json_str(given, "domain_id");
-    if (domain == NULL) {
-        domain = r->caller.user_domain_id[0] != '\0' ? r->caller.user_domain_id : "default";
+    domain = domain != NULL ? domain : ident_default_domain(r);
+    if (!ident_rules(r, domain)) {
+        ident_forbidden(r, "identity:create_user");
+        return;
     }
     json_t *found = ident_read(r, "domain", domain);
     if (found == NULL) {
@@ -183,8 +181,8 @@ static void create_with(struct api_req *r, const char *hash)
 void ident_user_create(struct api_req *r)
 {
     const json_t *given;
-    if (!ident_admin(r, "identity:create_user") || (given = ident_body(r, "user")) == NULL ||
-        !fields_ok(r, given)) {
+    if ((!ident_domain_admin(r) && !ident_admin(r, "identity:create_user")) ||
+        (given = ident_body(r, "user")) == NULL || !fields_ok(r, given)) {
         return;
     }
     if (json_str(given, "name") == NULL) {
@@ -203,11 +201,48 @@ void ident_user_create(struct api_req *r)
  * ------------------------------------------------------------------------------------------------
  */
 
+/* Has the user a role with which it could do more than an administrator of its domain? */
+static bool is_mighty(struct api_req *r, const char *user)
+{
+    char prefix[IDENTITY_ID_MAX + 8];
+    json_t *grants = NULL, *grant;
+    struct meta_view *view = NULL;
+    bool mighty = true; /* when it can not be known */
+    size_t i;
+    (void)snprintf(prefix, sizeof(prefix), "u:%.64s:", user);
+    if (meta_view_open(r->o->meta, &view) == 0) {
+        mighty = meta_dir_list(view, "assignment", prefix, "", IDENT_LIST_MAX, &grants) != 0;
+        meta_view_close(view);
+    }
+    json_array_foreach(grants, i, grant)
+    {
+        const struct identity_role *role = identity_role_find(json_str(grant, "role_id"));
+        bool here = strcmp(json_str_or(grant, "domain_id", ""), r->caller.domain_id) == 0;
+        mighty = mighty ||
+                 (role != NULL && !here && (role->bit == ROLE_ADMIN || role->bit == ROLE_SERVICE));
+    }
+    json_decref(grants);
+    return mighty;
+}
+
+/* The user if the caller may change it. An administrator of a domain may not lay hands on users who
+ * administer more than that. */
+static json_t *read_to_change(struct api_req *r, const char *action)
+{
+    json_t *record = ident_read_ruled(r, action, "user", r->args[0]);
+    if (record != NULL && !ident_rules(r, NULL) && is_mighty(r, r->args[0])) {
+        json_decref(record);
+        ident_forbidden(r, action);
+        return NULL;
+    }
+    return record;
+}
+
 /* Read after the hash was made, so that little time is left for others to change the record. */
 static void update_with(struct api_req *r, const char *hash)
 {
     const json_t *given = json_obj(r->body, "user");
-    json_t *record = ident_read(r, "user", r->args[0]);
+    json_t *record = read_to_change(r, "identity:update_user");
     if (record == NULL) {
         return;
     }
@@ -230,9 +265,10 @@ static void update_with(struct api_req *r, const char *hash)
 
 void ident_user_update(struct api_req *r)
 {
-    const json_t *given;
-    if (!ident_admin(r, "identity:update_user") || (given = ident_body(r, "user")) == NULL ||
-        !fields_ok(r, given)) {
+    json_t *record = read_to_change(r, "identity:update_user");
+    const json_t *given = record != NULL ? ident_body(r, "user") : NULL;
+    json_decref(record);
+    if (given == NULL || !fields_ok(r, given)) {
         return;
     }
     const char *password = json_str(given, "password");
@@ -246,9 +282,11 @@ void ident_user_update(struct api_req *r)
 void ident_user_delete(struct api_req *r)
 {
     char missing[ERR_MSG_SIZE];
-    if (!ident_admin(r, "identity:delete_user")) {
+    json_t *record = read_to_change(r, "identity:delete_user");
+    if (record == NULL) {
         return;
     }
+    json_decref(record);
     (void)snprintf(missing, sizeof(missing), "Could not find user: %.64s.", r->args[0]);
     ident_submit(r, &(struct ident_change){.command = ident_delete("user", r->args[0]),
                                            .status = 204,

@@ -98,7 +98,10 @@ const struct api_route api_identity_routes[] = {
     {HTTP_METHOD_GET, V3 "/roles", ident_role_list, READ},
     {HTTP_METHOD_GET, V3 "/roles/{}", ident_role_get, READ},
     {HTTP_METHOD_GET, V3 "/domains", ident_domain_list, READ},
+    {HTTP_METHOD_POST, V3 "/domains", ident_domain_create, BODY},
     {HTTP_METHOD_GET, V3 "/domains/{}", ident_domain_get, READ},
+    {HTTP_METHOD_PATCH, V3 "/domains/{}", ident_domain_update, BODY},
+    {HTTP_METHOD_DELETE, V3 "/domains/{}", ident_domain_delete, CHANGE},
 
     {HTTP_METHOD_PUT, V3 "/projects/{}/users/{}/roles/{}", ident_grant_put, CHANGE},
     {HTTP_METHOD_HEAD, V3 "/projects/{}/users/{}/roles/{}", ident_grant_head, READ},

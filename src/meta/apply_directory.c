@@ -161,7 +161,21 @@ static int cascade_match(void *arg, struct kv_val key, struct kv_val value)
     return rc;
 }
 
-/* Delete the entries of @kind that belong to @id. */
+static int quota_delete(struct apply *a, const char *project)
+{
+    struct key key;
+    struct kv_val value;
+    key_of_dir(&key, "quota", project);
+    int rc = writeset_get(&a->w, DB_DIR, key_val(&key), &value);
+    if (rc == 0) {
+        writeset_del(&a->w, DB_DIR, key_val(&key));
+    }
+    return rc == TSR_ENOENT ? 0 : rc;
+}
+
+static int dir_drop(struct apply *a, const char *kind, const char *id, const json_t *old);
+
+/* Delete the entries of @kind that belong to @id, with what hangs on them. */
 static int cascade(struct apply *a, const char *kind, const char *field, const char *other_field,
                    const char *id)
 {
@@ -181,23 +195,30 @@ static int cascade(struct apply *a, const char *kind, const char *field, const c
     json_array_foreach(c.found, i, entry)
     {
         if (rc == 0) {
-            dir_store(a, kind, json_str_or(entry, "id", ""), entry, NULL);
+            rc = dir_drop(a, kind, json_str_or(entry, "id", ""), entry);
         }
     }
     json_decref(c.found);
     return rc;
 }
 
-static int quota_delete(struct apply *a, const char *project)
+/* Deep as the kinds are: a domain has users and projects, these have assignments. */
+static int dir_drop(struct apply *a, const char *kind, const char *id, const json_t *old)
 {
-    struct key key;
-    struct kv_val value;
-    key_of_dir(&key, "quota", project);
-    int rc = writeset_get(&a->w, DB_DIR, key_val(&key), &value);
-    if (rc == 0) {
-        writeset_del(&a->w, DB_DIR, key_val(&key));
+    int rc = 0;
+    dir_store(a, kind, id, old, NULL);
+    if (strcmp(kind, "user") == 0) {
+        rc = cascade(a, "assignment", "user_id", "user", id);
+        rc = rc == 0 ? cascade(a, "appcred", "user_id", "user", id) : rc;
+    } else if (strcmp(kind, "project") == 0) {
+        rc = cascade(a, "assignment", "project_id", "project", id);
+        rc = rc == 0 ? quota_delete(a, id) : rc;
+    } else if (strcmp(kind, "domain") == 0) {
+        rc = cascade(a, "assignment", "domain_id", "domain_id", id);
+        rc = rc == 0 ? cascade(a, "user", "domain_id", "domain_id", id) : rc;
+        rc = rc == 0 ? cascade(a, "project", "domain_id", "domain_id", id) : rc;
     }
-    return rc == TSR_ENOENT ? 0 : rc;
+    return rc;
 }
 
 int apply_dir_delete(struct apply *a, const json_t *cmd)
@@ -217,19 +238,8 @@ int apply_dir_delete(struct apply *a, const json_t *cmd)
         rc = version_check(a, cmd, old);
     }
     if (rc == 0) {
-        dir_store(a, kind, id, old, NULL);
+        rc = dir_drop(a, kind, id, old);
     }
     json_decref(old);
-    if (rc == 0 && strcmp(kind, "user") == 0) {
-        rc = cascade(a, "assignment", "user_id", "user", id);
-        if (rc == 0) {
-            rc = cascade(a, "appcred", "user_id", "user", id);
-        }
-    } else if (rc == 0 && strcmp(kind, "project") == 0) {
-        rc = cascade(a, "assignment", "project_id", "project", id);
-        if (rc == 0) {
-            rc = quota_delete(a, id);
-        }
-    }
     return rc;
 }

@@ -231,7 +231,7 @@ row("a role by name", "admin", f"GET {V3}/roles?name=member", 200,
     has={"roles": length(1), "roles/0/id": "<role:member>", "roles/0/domain_id": None, "roles/0/options": {}})
 row("a role by id", "admin", f"GET {V3}/roles/<role:admin>", 200, has={"role/name": "admin"})
 row("a role's name in the place of its id is 404", "admin", f"GET {V3}/roles/member", 404)
-row("domains", "admin", f"GET {V3}/domains", 200, has={"domains/0/id": "default", "domains/0/name": "Default", "domains/0/enabled": True})
+row("domains", "admin", f"GET {V3}/domains", 200, has={"domains": ANY, "domains/0/enabled": True, **LIST})
 row("domains by name", "admin", f"GET {V3}/domains?name=Default", 200, has={"domains": length(1)})
 row("a domain by id", "admin", f"GET {V3}/domains/default", 200, has={"domain/name": "Default"})
 row("a domain's name in the place of its id is 404", "admin", f"GET {V3}/domains/Default", 404)

@@ -1,0 +1,114 @@
+"""Section 8: several domains, their administrators, service tokens, RC files."""
+from contract import HEX32, length, like, row, section
+
+V3 = "/identity/v3"
+TOKENS = f"POST {V3}/auth/tokens"
+
+
+def password(user, scope, secret="pw"):
+    return {"auth": {"identity": {"methods": ["password"], "password": {"user": {**user, "password": secret}}}, "scope": scope}}
+
+
+section("8.3 domains")
+NEW = {"domain": {"name": "d-<new>", "description": "d", "enabled": True, "options": {}, "tags": []}}
+DOM = [("admin", f"POST {V3}/domains", NEW, {}, {"dom": "domain/id"})]
+OFF = DOM + [("admin", f"PATCH {V3}/domains/<dom>", {"domain": {"enabled": False}})]
+row("made", "admin", f"POST {V3}/domains", 201, body=NEW,
+    has={"domain/id": HEX32, "domain/name": "d-<new>", "domain/description": "d", "domain/enabled": True, "domain/tags": [],
+         "domain/options": {}, "domain/links/self": like("/domains/")})
+row("made with an id of one's own", "admin", f"POST {V3}/domains", 201,
+    body={"domain": {"name": "d-<new>", "explicit_domain_id": "0123456789abcdef0123456789abcdef"}},
+    has={"domain/id": "0123456789abcdef0123456789abcdef"})
+row("the same name is 409", "admin", f"POST {V3}/domains", 409, before=DOM, body=NEW)
+row("made by a member is 403", "member", f"POST {V3}/domains", 403, body=NEW)
+row("made by an administrator of one domain is 403", "domain", f"POST {V3}/domains", 403, body=NEW)
+for what, body in (("no name", {"domain": {}}), ("an empty name", {"domain": {"name": ""}}), ("no domain", {}), ("a list", []),
+                   ("a name that is no text", {"domain": {"name": 1}}), ("a bad id", {"domain": {"name": "x", "explicit_domain_id": "x"}})):
+    row(f"{what} is 400", "admin", f"POST {V3}/domains", 400, body=body)
+row("changed", "admin", f"PATCH {V3}/domains/<dom>", 200, before=DOM, body={"domain": {"description": "e"}},
+    has={"domain/description": "e", "domain/name": "d-<new>"})
+row("changed by a member is 403", "member", f"PATCH {V3}/domains/default", 403, body={"domain": {"description": "e"}})
+row("changing one that is not there is 404", "admin", f"PATCH {V3}/domains/<unknown>", 404, body={"domain": {"description": "e"}})
+row("the default domain stays enabled", "admin", f"PATCH {V3}/domains/default", 403, body={"domain": {"enabled": False}})
+row("deleted when it is enabled is 403", "admin", f"DELETE {V3}/domains/<dom>", 403, before=DOM)
+row("deleted when it is disabled", "admin", f"DELETE {V3}/domains/<dom>", 204, before=OFF)
+row("deleted is 404", "admin", f"GET {V3}/domains/<dom>", 404, before=OFF + [("admin", f"DELETE {V3}/domains/<dom>")])
+row("deleting one that is not there is 404", "admin", f"DELETE {V3}/domains/<unknown>", 404)
+row("found by name", "admin", f"GET {V3}/domains?name=d-<new>", 200, before=DOM, has={"domains": length(1), "domains/0/id": "<dom>"})
+row("PUT is 405", "admin", f"PUT {V3}/domains/default", 405, body={}, gives={"Allow": "GET, PATCH, DELETE"})
+
+section("8.3 users and projects of another domain")
+USER = DOM + [("admin", f"POST {V3}/users", {"user": {"name": "librarian", "domain_id": "<dom>", "password": "pw"}}, {}, {"made": "user/id"})]
+BOTH = USER + [("admin", f"POST {V3}/projects", {"project": {"name": "shelf", "domain_id": "<dom>"}}, {}, {"own": "project/id"}),
+               ("admin", f"PUT {V3}/projects/<own>/users/<made>/roles/<role:member>")]
+THERE = {"project": {"name": "shelf", "domain": {"id": "<dom>"}}}
+BY_NAME = {"name": "librarian", "domain": {"name": "d-<new>"}}
+row("a name may be used again there", "admin", f"POST {V3}/users", 201, before=DOM,
+    body={"user": {"name": "librarian", "domain_id": "<dom>"}}, has={"user/domain_id": "<dom>"})
+row("logged in by names", "none", TOKENS, 201, before=BOTH, body=password(BY_NAME, THERE),
+    has={"token/user/domain": {"id": "<dom>", "name": "d-<new>"}, "token/project/id": "<own>", "token/project/domain/id": "<dom>"})
+row("the same names in the default domain are others", "none", TOKENS, 401, before=BOTH,
+    body=password({"name": "librarian", "domain": {"id": "default"}}, THERE))
+row("listed by domain", "admin", f"GET {V3}/users?domain_id=<dom>", 200, before=BOTH, has={"users": length(1), "users/0/id": "<made>"})
+row("projects listed by domain", "admin", f"GET {V3}/projects?domain_id=<dom>", 200, before=BOTH,
+    has={"projects": length(1), "projects/0/id": "<own>", "projects/0/parent_id": "<dom>"})
+ISSUED = BOTH + [("none", TOKENS, password(BY_NAME, THERE), {}, {"token:there": "@X-Subject-Token"})]
+row("its token is good", "there", "GET /v2/images?limit=1", 200, before=ISSUED)
+row("a disabled domain lets nobody in", "none", TOKENS, 401, body=password(BY_NAME, THERE),
+    before=BOTH + [("admin", f"PATCH {V3}/domains/<dom>", {"domain": {"enabled": False}})])
+row("a disabled domain ends the tokens of its users", "there", "GET /v2/images", 401,
+    before=ISSUED + [("admin", f"PATCH {V3}/domains/<dom>", {"domain": {"enabled": False}})])
+GONE = BOTH + [("admin", f"PATCH {V3}/domains/<dom>", {"domain": {"enabled": False}}), ("admin", f"DELETE {V3}/domains/<dom>")]
+row("a deleted domain takes its users along", "admin", f"GET {V3}/users/<made>", 404, before=GONE)
+row("a deleted domain takes its projects along", "admin", f"GET {V3}/projects/<own>", 404, before=GONE)
+row("a deleted domain takes its assignments along", "admin", f"GET {V3}/role_assignments?user.id=<made>", 200, before=GONE,
+    has={"role_assignments": []})
+
+section("8.3 an administrator of one domain")
+BOSS = BOTH + [("admin", f"POST {V3}/users", {"user": {"name": "boss", "domain_id": "<dom>", "password": "pw"}}, {}, {"chief": "user/id"}),
+               ("admin", f"PUT {V3}/domains/<dom>/users/<chief>/roles/<role:admin>"),
+               ("none", TOKENS, password({"id": "<chief>"}, {"domain": {"id": "<dom>"}}), {}, {"token:boss": "@X-Subject-Token"})]
+row("makes users there", "boss", f"POST {V3}/users", 201, before=BOSS, body={"user": {"name": "u"}}, has={"user/domain_id": "<dom>"})
+row("makes no users elsewhere", "boss", f"POST {V3}/users", 403, before=BOSS, body={"user": {"name": "u-<new>", "domain_id": "default"}})
+row("makes projects there", "boss", f"POST {V3}/projects", 201, before=BOSS, body={"project": {"name": "p"}}, has={"project/domain_id": "<dom>"})
+row("makes no projects elsewhere", "boss", f"POST {V3}/projects", 403, before=BOSS,
+    body={"project": {"name": "p-<new>", "domain_id": "default"}})
+row("sees the users there, and no others", "boss", f"GET {V3}/users", 200, before=BOSS, has={"users": length(2)})
+row("sees the projects there, and no others", "boss", f"GET {V3}/projects", 200, before=BOSS, has={"projects": length(1)})
+row("sees no user elsewhere by id", "boss", f"GET {V3}/users/<user:member>", 403, before=BOSS)
+row("changes users there", "boss", f"PATCH {V3}/users/<made>", 200, before=BOSS, body={"user": {"email": "x"}}, has={"user/email": "x"})
+row("changes no users elsewhere", "boss", f"PATCH {V3}/users/<user:member>", 403, before=BOSS, body={"user": {"email": "x"}})
+row("changes no user who administers more", "boss", f"PATCH {V3}/users/<made>", 403, body={"user": {"password": "x"}},
+    before=BOSS + [("admin", f"PUT {V3}/projects/<alpha>/users/<made>/roles/<role:admin>")])
+row("deletes users there", "boss", f"DELETE {V3}/users/<made>", 204, before=BOSS)
+row("deletes no users elsewhere", "boss", f"DELETE {V3}/users/<user:other>", 403, before=BOSS)
+row("deletes projects there", "boss", f"DELETE {V3}/projects/<own>", 204, before=BOSS)
+row("deletes no projects elsewhere", "boss", f"DELETE {V3}/projects/<beta>", 403, before=BOSS)
+row("gives the role reader there", "boss", f"PUT {V3}/projects/<own>/users/<made>/roles/<role:reader>", 204, before=BOSS)
+row("gives no role admin, which is one of the whole service", "boss", f"PUT {V3}/projects/<own>/users/<made>/roles/<role:admin>", 403,
+    before=BOSS)
+row("gives no roles elsewhere", "boss", f"PUT {V3}/projects/<alpha>/users/<made>/roles/<role:reader>", 403, before=BOSS)
+row("gives no roles on the system", "boss", f"PUT {V3}/system/users/<made>/roles/<role:reader>", 403, before=BOSS)
+row("finds its domain by name", "boss", f"GET {V3}/domains?name=d-<new>", 200, before=BOSS, has={"domains": length(1)})
+row("finds no other domain", "boss", f"GET {V3}/domains?name=Default", 200, before=BOSS, has={"domains": []})
+row("finds roles by name", "boss", f"GET {V3}/roles?name=member", 200, before=BOSS, has={"roles": length(1)})
+row("administers no images", "boss", "GET /v2/images", 403, before=BOSS)
+
+section("8.2 application credentials that may make others")
+CRED = {"application_credential": {"name": "c-<new>", "secret": "s3cret", "unrestricted": True}}
+LOGIN = {"auth": {"identity": {"methods": ["application_credential"], "application_credential": {"id": "<cred>", "secret": "s3cret"}}}}
+OWNER = [("admin", f"POST {V3}/users", {"user": {"name": "<new>", "password": "pw"}}, {}, {"made": "user/id"}),
+         ("admin", f"PUT {V3}/projects/<alpha>/users/<made>/roles/<role:member>"),
+         ("none", TOKENS, password({"id": "<made>"}, {"project": {"id": "<alpha>"}}), {}, {"token:own": "@X-Subject-Token"})]
+FREE = OWNER + [("own", f"POST {V3}/users/<made>/application_credentials", CRED, {}, {"cred": "application_credential/id"}),
+                ("none", TOKENS, LOGIN, {}, {"token:cred": "@X-Subject-Token"})]
+BOUND = OWNER + [("own", f"POST {V3}/users/<made>/application_credentials",
+                  {"application_credential": {"name": "c", "secret": "s3cret"}}, {}, {"cred": "application_credential/id"}),
+                 ("none", TOKENS, LOGIN, {}, {"token:cred": "@X-Subject-Token"})]
+ANOTHER = {"application_credential": {"name": "d"}}
+row("an unrestricted one makes others", "cred", f"POST {V3}/users/<made>/application_credentials", 201, before=FREE, body=ANOTHER)
+row("an unrestricted one deletes itself", "cred", f"DELETE {V3}/users/<made>/application_credentials/<cred>", 204, before=FREE)
+row("a restricted one makes none", "cred", f"POST {V3}/users/<made>/application_credentials", 403, before=BOUND, body=ANOTHER)
+row("its token says which it is", "none", TOKENS, 201, body=LOGIN, before=FREE, has={"token/application_credential/restricted": False})
+row("access rules, which nobody would enforce, are refused", "own", f"POST {V3}/users/<made>/application_credentials", 400, before=OWNER,
+    body={"application_credential": {"name": "r", "access_rules": [{"path": "/v2/images", "method": "GET", "service": "image"}]}})

@@ -51,6 +51,7 @@ struct identity_options {
     struct pool *auth_pool;
     const uint8_t *cluster_key; /* 32 bytes; seals token keys in the store */
     int64_t token_life_us;
+    int64_t expired_window_us; /* identity_check_expired takes tokens that ended since then */
 };
 int identity_new(const struct identity_options *options, struct identity **out);
 void identity_free(struct identity *id);
@@ -65,6 +66,10 @@ int identity_init_commands(const uint8_t cluster_key[32], const char *password, 
  * roles read now. 0, TSR_EUNAUTHORIZED, TSR_EUNAVAILABLE (store). Any thread; no blocking. */
 int identity_check(struct identity *id, struct meta_view *view, const char *token, int64_t now_us,
                    struct caller *out);
+/* The same for a token that a service brought along with its own: it may have ended meanwhile, as
+ * far back as the window. Everything else (revoked, disabled, roles) is judged as of now. */
+int identity_check_expired(struct identity *id, struct meta_view *view, const char *token,
+                           int64_t now_us, struct caller *out);
 /* Issue a token text for @caller's user and scope; @out has at least 512 bytes. TSR_EUNAVAILABLE:
  * no key. */
 int identity_issue(struct identity *id, struct meta_view *view, const struct caller *caller,

@@ -26,7 +26,7 @@ struct api {
 
 static const struct api_route *const tables[] = {
     api_image_routes,   api_image_file_routes, api_metadef_routes, api_identity_routes,
-    api_cluster_routes, api_quota_routes,      api_health_routes,
+    api_cluster_routes, api_quota_routes,      api_openrc_routes,  api_health_routes,
 };
 
 int api_new(const struct api_options *options, struct api **out)
@@ -388,6 +388,16 @@ static const char *request_token(const struct api_req *r)
     return token != NULL && token[0] != '\0' && strlen(token) <= TOKEN_TEXT_MAX ? token : NULL;
 }
 
+/* Does a service vouch for the request with a token of its own? */
+static bool has_service(const struct api_req *r, struct meta_view *view)
+{
+    const char *token = http_header(r->http, "X-Service-Token");
+    struct caller service;
+    return token != NULL && token[0] != '\0' &&
+           identity_check(r->o->identity, view, token, loop_wall_us(r->o->loop), &service) == 0 &&
+           service.scope == SCOPE_PROJECT && (service.roles & ROLE_SERVICE) != 0;
+}
+
 /* What this host knows of the token now, into r->caller. */
 static int token_check(struct api_req *r)
 {
@@ -398,6 +408,10 @@ static int token_check(struct api_req *r)
         return rv;
     }
     rv = identity_check(r->o->identity, view, request_token(r), loop_wall_us(r->o->loop), &caller);
+    if (rv == TSR_EUNAUTHORIZED && has_service(r, view)) {
+        rv = identity_check_expired(r->o->identity, view, request_token(r),
+                                    loop_wall_us(r->o->loop), &caller);
+    }
     meta_view_close(view);
     if (rv == 0) {
         r->caller = caller;

@@ -28,13 +28,14 @@ struct api_route {
     unsigned flags;
 };
 /* Ends with {0}. Tables: image_v2.c, image_file.c, metadef.c, identity_v3.c, cluster_v1.c,
- * quota_v1.c, health.c. */
+ * quota_v1.c, openrc_v1.c, health.c. */
 extern const struct api_route api_image_routes[];
 extern const struct api_route api_image_file_routes[];
 extern const struct api_route api_metadef_routes[];
 extern const struct api_route api_identity_routes[];
 extern const struct api_route api_cluster_routes[];
 extern const struct api_route api_quota_routes[];
+extern const struct api_route api_openrc_routes[];
 extern const struct api_route api_health_routes[];
 
 /* One request inside the faces. Freed by the reply functions, or when the client goes away. */

@@ -59,21 +59,50 @@ static bool admin_origin(struct meta_view *view, char out[ORIGIN_MAX])
     return found;
 }
 
+/* This host, as the client named it; over the local socket, as the other hosts know it. */
+static void own_origin(struct api_req *r, struct meta_view *view, char out[ORIGIN_MAX])
+{
+    json_t *host = NULL;
+    http_origin(r->http, out, ORIGIN_MAX);
+    if (r->local && meta_host_get(view, r->o->image->self, &host) == 0) {
+        (void)str_copy(out, ORIGIN_MAX, json_str_or(host, "api_url", ""));
+        json_decref(host);
+    }
+}
+
 static void find_origins(struct api_req *r, struct meta_view *view, struct origins *out)
 {
     const char *internal = r->o->internal_endpoint;
-    api_public_url(r, out->url[0], ORIGIN_MAX);
+    const char *public = r->o->public_endpoint;
+    if (public != NULL && public[0] != '\0') {
+        (void)str_copy(out->url[0], ORIGIN_MAX, public);
+    } else {
+        own_origin(r, view, out->url[0]);
+    }
     if (internal != NULL && internal[0] != '\0') {
         (void)str_copy(out->url[1], ORIGIN_MAX, internal);
     } else {
-        http_origin(r->http, out->url[1], ORIGIN_MAX);
+        own_origin(r, view, out->url[1]);
     }
     if (!admin_origin(view, out->url[2])) {
-        http_origin(r->http, out->url[2], ORIGIN_MAX);
+        own_origin(r, view, out->url[2]);
     }
     for (size_t i = 0; i < INTERFACES; i++) {
         trim_slash(out->url[i]);
     }
+}
+
+bool ident_origin(struct api_req *r, struct meta_view *view, const char *interface, char *out,
+                  size_t size)
+{
+    struct origins o;
+    find_origins(r, view, &o);
+    for (size_t i = 0; i < INTERFACES; i++) {
+        if (strcmp(interfaces[i], interface) == 0) {
+            return str_copy(out, size, o.url[i]);
+        }
+    }
+    return false;
 }
 
 static json_t *endpoint_json(struct api_req *r, const struct origins *o, const struct service *s,

@@ -5,7 +5,7 @@
 #include "api/face.h"
 #include "tessera/base/id.h"
 
-enum { IDENT_URL_MAX = 640, IDENT_LIST_MAX = 100000 };
+enum { IDENT_URL_MAX = 640, IDENT_LIST_MAX = 100000, IDENT_PROJECT_MAX = 256 };
 
 /* "https://host:9292/identity/v3", as links of this request begin. */
 void ident_url(struct api_req *r, char out[IDENT_URL_MAX]);
@@ -67,6 +67,10 @@ bool ident_bool_field(struct api_req *r, const json_t *object, const char *key);
 json_t *ident_body(struct api_req *r, const char *kind);
 
 /* identity_catalog.c */
+/* Where clients find the service: @interface is public, internal or admin. false: no such
+ * interface. */
+bool ident_origin(struct api_req *r, struct meta_view *view, const char *interface, char *out,
+                  size_t size);
 json_t *ident_catalog(struct api_req *r, struct meta_view *view);
 void ident_catalog_auth(struct api_req *r);
 void ident_service_list(struct api_req *r);
@@ -89,6 +93,9 @@ json_t *ident_project_json(struct api_req *r, const json_t *record);
 /* Enabled projects on which @user has a role; NULL: out of memory or the store failed. */
 json_t *ident_projects_of(struct api_req *r, struct meta_view *view, const char *user,
                           bool enabled_only);
+/* The id that @text is, or of the one project that has it as its name. 0, or it was replied. */
+int ident_project_named(struct api_req *r, struct meta_view *view, const char *text,
+                        char out[IDENT_PROJECT_MAX]);
 void ident_project_list(struct api_req *r);
 void ident_project_get(struct api_req *r);
 void ident_project_create(struct api_req *r);

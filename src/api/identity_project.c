@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tessera/base/str.h"
+
 enum { TAGS_MAX = 80, TAG_SIZE_MAX = 255 };
 
 json_t *ident_project_json(struct api_req *r, const json_t *record)
@@ -181,6 +183,45 @@ json_t *ident_projects_of(struct api_req *r, struct meta_view *view, const char 
     }
     json_decref(grants);
     return list;
+}
+
+static bool looks_like_id(const char *text)
+{
+    return uuid_valid(text) ||
+           (strlen(text) == ID_HEX && strspn(text, "0123456789abcdef") == ID_HEX);
+}
+
+int ident_project_named(struct api_req *r, struct meta_view *view, const char *text,
+                        char out[IDENT_PROJECT_MAX])
+{
+    json_t *projects = NULL, *project;
+    size_t i, found = 0;
+    int rv = meta_dir_list(view, "project", "", "", IDENT_LIST_MAX, &projects);
+    (void)str_copy(out, IDENT_PROJECT_MAX, looks_like_id(text) ? text : "");
+    json_array_foreach(projects, i, project)
+    {
+        const char *id = json_str_or(project, "id", "");
+        if (strcmp(id, text) == 0) {
+            (void)str_copy(out, IDENT_PROJECT_MAX, id);
+            found = 1;
+            break;
+        }
+        if (strcmp(json_str_or(project, "name", ""), text) == 0) {
+            (void)str_copy(out, IDENT_PROJECT_MAX, id);
+            found++;
+        }
+    }
+    json_decref(projects);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+    } else if (found > 1) {
+        rv = TSR_ECONFLICT;
+        api_errorf(r, rv, "More than one project is named %.100s; use its id.", text);
+    } else if (out[0] == '\0') {
+        rv = TSR_ENOENT;
+        ident_not_found(r, "project", text);
+    }
+    return rv;
 }
 
 /* --- changing

@@ -8,60 +8,19 @@
 #include "tessera/base/str.h"
 #include "tessera/meta/usage.h"
 
-enum { PROJECT_MAX = 256 };
 static const char all_projects[] = "default";
 
 /* --- which project
  * ---------------------------------------------------------------------------------- */
 
-static bool looks_like_id(const char *text)
-{
-    return uuid_valid(text) ||
-           (strlen(text) == ID_HEX && strspn(text, "0123456789abcdef") == ID_HEX);
-}
-
-/* An id of a project, or a name that one has. 0, or the error was replied. */
-static int project_of(struct api_req *r, struct meta_view *view, const char *text,
-                      char out[PROJECT_MAX])
-{
-    json_t *projects = NULL, *project;
-    size_t i, found = 0;
-    int rv = meta_dir_list(view, "project", "", "", IDENT_LIST_MAX, &projects);
-    (void)str_copy(out, PROJECT_MAX, looks_like_id(text) ? text : "");
-    json_array_foreach(projects, i, project)
-    {
-        const char *id = json_str_or(project, "id", "");
-        if (strcmp(id, text) == 0) {
-            (void)str_copy(out, PROJECT_MAX, id);
-            found = 1;
-            break;
-        }
-        if (strcmp(json_str_or(project, "name", ""), text) == 0) {
-            (void)str_copy(out, PROJECT_MAX, id);
-            found++;
-        }
-    }
-    json_decref(projects);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-    } else if (found > 1) {
-        rv = TSR_ECONFLICT;
-        api_errorf(r, rv, "More than one project is named %.100s; use its id.", text);
-    } else if (out[0] == '\0') {
-        rv = TSR_ENOENT;
-        ident_not_found(r, "project", text);
-    }
-    return rv;
-}
-
 /* The id of the quota entry that the path names. */
-static int entry_of(struct api_req *r, struct meta_view *view, char out[PROJECT_MAX])
+static int entry_of(struct api_req *r, struct meta_view *view, char out[IDENT_PROJECT_MAX])
 {
     if (strcmp(r->args[0], all_projects) == 0) {
-        (void)str_copy(out, PROJECT_MAX, meta_quota_all);
+        (void)str_copy(out, IDENT_PROJECT_MAX, meta_quota_all);
         return 0;
     }
-    return project_of(r, view, r->args[0], out);
+    return ident_project_named(r, view, r->args[0], out);
 }
 
 /* --- reading
@@ -141,7 +100,7 @@ static void quota_list(struct api_req *r)
 
 static void quota_show(struct api_req *r)
 {
-    char id[PROJECT_MAX];
+    char id[IDENT_PROJECT_MAX];
     json_t *entry = NULL;
     struct meta_view *view = api_view(r);
     if (view == NULL) {
@@ -193,7 +152,7 @@ static bool change_limits(struct api_req *r, json_t *entry)
 
 static void quota_set(struct api_req *r)
 {
-    char id[PROJECT_MAX];
+    char id[IDENT_PROJECT_MAX];
     json_t *entry = NULL, *shown = NULL;
     struct meta_view *view = api_view(r);
     if (view == NULL) {
@@ -221,7 +180,7 @@ static void quota_set(struct api_req *r)
 
 static void quota_delete(struct api_req *r)
 {
-    char id[PROJECT_MAX];
+    char id[IDENT_PROJECT_MAX];
     struct meta_view *view = api_view(r);
     if (view == NULL) {
         return;

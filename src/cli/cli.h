@@ -46,6 +46,8 @@ int cli_try(struct cli *cli, const char *method, const char *path, const json_t 
             json_t **out);
 void cli_request(struct cli *cli, struct http_client_request *req, const char **headers,
                  char *header_memory, size_t header_size);
+/* Percent-encoded for a path or query; the caller frees. */
+char *cli_encode(const char *text);
 int cli_fail(int status, const json_t *answer);
 
 /* options.c: take "--name value" or "--name=value" (or a flag) out of the words. */
@@ -70,6 +72,7 @@ int cmd_cluster_token(struct cli *cli);
 int cmd_endpoint_show(struct cli *cli);
 int cmd_endpoint_move(struct cli *cli);
 int cmd_leader_transfer(struct cli *cli);
+int cmd_openrc(struct cli *cli);
 int cmd_quota_show(struct cli *cli);
 int cmd_quota_set(struct cli *cli);
 int cmd_image_list(struct cli *cli);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "tessera/base/assert.h"
 #include "tessera/base/str.h"
 
 static const char default_socket[] = "/var/lib/tessera/admin.sock";
@@ -31,6 +32,26 @@ void cli_request(struct cli *cli, struct http_client_request *req, const char **
         req->headers = headers;
         req->header_count = 1;
     }
+}
+
+char *cli_encode(const char *text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~";
+    char *encoded = malloc(3 * strlen(text) + 1), *out = encoded;
+    tsr_assert(encoded != NULL);
+    for (const unsigned char *p = (const unsigned char *)text; *p != 0; p++) {
+        if (strchr(plain, *p) != NULL) {
+            *out++ = (char)*p;
+        } else {
+            *out++ = '%';
+            *out++ = hex[*p >> 4];
+            *out++ = hex[*p & 15];
+        }
+    }
+    *out = 0;
+    return encoded;
 }
 
 int cli_try(struct cli *cli, const char *method, const char *path, const json_t *body, json_t **out)

@@ -38,24 +38,12 @@ static void print_quota(const json_t *quota)
     table_print(t);
 }
 
-/* "/v1/quotas/NAME", percent-encoded; the caller frees. */
+/* The caller frees. */
 static char *path_of(const char *project)
 {
-    static const char hex[] = "0123456789ABCDEF";
-    char *path = malloc(16 + 3 * strlen(project)), *out = path;
-    tsr_assert(path != NULL);
-    out += sprintf(out, "/v1/quotas/");
-    for (const unsigned char *p = (const unsigned char *)project; *p != 0; p++) {
-        if (strchr("-_.~", *p) != NULL || (*p < 128 && ((*p | 32) >= 'a' && (*p | 32) <= 'z')) ||
-            (*p >= '0' && *p <= '9')) {
-            *out++ = (char)*p;
-        } else {
-            *out++ = '%';
-            *out++ = hex[*p >> 4];
-            *out++ = hex[*p & 15];
-        }
-    }
-    *out = 0;
+    char *name = cli_encode(project), *path = NULL;
+    tsr_assert(asprintf(&path, "/v1/quotas/%s", name) >= 0);
+    free(name);
     return path;
 }
 

@@ -28,6 +28,8 @@ const struct cli_command cli_commands[] = {
     {"quota show", "[PROJECT]", "limits of projects and what they use", cmd_quota_show},
     {"quota set", "PROJECT|--default NAME=VALUE...",
      "set limits; -1: none, empty: as the default says", cmd_quota_set},
+    {"openrc", "[--project P] [--user U] [--interface I]",
+     "OS_* variables for the clients of a cloud (I: public, internal, admin)", cmd_openrc},
     {"leader transfer", "", "hand leadership to another host", cmd_leader_transfer},
     {0},
 };

@@ -274,6 +274,7 @@ static int open_services(struct daemon *d, struct err *err)
         .auth_pool = d->auth_pool,
         .cluster_key = d->files.cluster_key,
         .token_life_us = d->cfg.token_life_ms * 1000,
+        .expired_window_us = d->cfg.token_expired_window_ms * 1000,
     };
     if (rv != 0 || d->load == NULL || (rv = identity_new(&identity, &d->identity)) != 0) {
         return err_set(err, rv != 0 ? rv : TSR_ENOMEM, "services can not be made");

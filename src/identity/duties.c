@@ -46,7 +46,7 @@ static void sweep_keys(struct identity *id, struct meta_view *view, struct loop 
 {
     json_t *keys = NULL, *key, *value = NULL;
     int64_t now = loop_wall_us(loop), newest = INT64_MIN;
-    int64_t keep = id->token_life_us + GRACE_S * second_us;
+    int64_t keep = id->token_life_us + id->expired_window_us + GRACE_S * second_us;
     char name[9];
     size_t i;
     if (meta_dir_list(view, "token_key", "", "", SWEEP_MAX, &keys) != 0) {
@@ -109,7 +109,7 @@ json_t *duties_commands(struct identity *id, struct loop *loop)
         return commands;
     }
     sweep_keys(id, view, loop, commands);
-    sweep_expired(view, "revocation", now - GRACE_S * second_us, commands);
+    sweep_expired(view, "revocation", now - id->expired_window_us - GRACE_S * second_us, commands);
     sweep_expired(view, "join_token", now, commands);
     meta_view_close(view);
     return commands;

@@ -33,7 +33,7 @@ struct identity {
     struct meta *meta;
     struct pool *auth_pool;
     uint8_t cluster_key[32];
-    int64_t token_life_us;
+    int64_t token_life_us, expired_window_us;
     /* Opened token keys, counts of failed logins and checked tokens, used by all workers. Locks,
      * not an atomic pointer: what is replaced holds secrets and must be wiped and freed at once,
      * which readers without a lock forbid. They are held for some memory accesses only, never over

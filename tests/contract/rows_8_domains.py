@@ -112,3 +112,26 @@ row("a restricted one makes none", "cred", f"POST {V3}/users/<made>/application_
 row("its token says which it is", "none", TOKENS, 201, body=LOGIN, before=FREE, has={"token/application_credential/restricted": False})
 row("access rules, which nobody would enforce, are refused", "own", f"POST {V3}/users/<made>/application_credentials", 400, before=OWNER,
     body={"application_credential": {"name": "r", "access_rules": [{"path": "/v2/images", "method": "GET", "service": "image"}]}})
+
+section("8.3 RC files")
+row("an RC file", "member", "GET /v1/openrc", 200, gives={"Content-Type": "text/plain; charset=utf-8"})
+row("an RC file as JSON", "member", "GET /v1/openrc?format=json", 200,
+    has={"openrc": like(r"(?s)export OS_AUTH_URL='https://[^ ]*/identity/v3'.*OS_INTERFACE='public'.*OS_PROJECT_NAME='alpha'"
+                        r".*OS_USERNAME='member'")})
+row("for the admin endpoint", "admin", "GET /v1/openrc?format=json&interface=admin", 200, has={"openrc": like("OS_INTERFACE='admin'")})
+row("for another project", "admin", "GET /v1/openrc?format=json&project=beta", 200, has={"openrc": like("OS_PROJECT_NAME='beta'")})
+row("names can not break out of their quotes", "admin", "GET /v1/openrc?format=json&user=x%27%3Bid%3B%27", 200,
+    has={"openrc": like(r"OS_USERNAME='x'\\'';id;'\\'''")})
+row("of an unknown project is 404", "admin", "GET /v1/openrc?project=nope-<new>", 404)
+row("of an unknown interface is 400", "admin", "GET /v1/openrc?interface=x", 400)
+row("without a token is 401", "none", "GET /v1/openrc", 401)
+
+section("1.2 a service's token beside a user's")
+BESIDE = {"X-Service-Token": "<token:service>"}
+row("is fine", "member", "GET /v2/images?limit=1", 200, headers=BESIDE)
+row("saves no bad token", "bad", "GET /v2/images", 401, headers=BESIDE)
+row("saves no revoked token", "fresh", "GET /v2/images", 401, headers=BESIDE,
+    before=[("none", TOKENS, password({"id": "<user:member>"}, {"project": {"id": "<alpha>"}}, "<password:member>"), {},
+             {"token:fresh": "@X-Subject-Token"}),
+            ("admin", f"DELETE {V3}/auth/tokens", None, {"X-Subject-Token": "<token:fresh>"})])
+row("that is bad does not matter when the user's is good", "member", "GET /v2/images?limit=1", 200, headers={"X-Service-Token": "x"})

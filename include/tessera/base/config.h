@@ -145,6 +145,8 @@ struct err;
       "Replicas of a host that is down for so long are made elsewhere.") \
     X(token_life_ms, DURATION, "4h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "How long a token is valid.") \
+    X(token_expired_window_ms, DURATION, "2d", 0, 30 * CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "A service that sends its own token along may use a user's token for so long after it has expired. 0: not at all.") \
     X(join_token_life_ms, DURATION, "1h", CONFIG_MINUTE, 30 * CONFIG_DAY, "time", CLUSTER, LIVE, \
       "How long a host can join with a join token.") \
     X(drain_timeout_ms, DURATION, "5min", 0, CONFIG_DAY, "time", HOST, LIVE, \

@@ -76,6 +76,35 @@ static void a_token_ends_when_its_time_is_over(void **state)
     check_str(c.user_id, "");
 }
 
+static int check_expired(const char *token, struct caller *out)
+{
+    struct meta_view *view = NULL;
+    check_ok(meta_view_open(w.meta, &view));
+    int rv = identity_check_expired(w.identity, view, token, w.loop.wall_us, out);
+    meta_view_close(view);
+    return rv;
+}
+
+static void a_token_beside_a_services_own_may_have_ended_a_while_ago(void **state)
+{
+    (void)state;
+    char text[512], revoked[512];
+    struct caller c;
+    w.identity->expired_window_us = 3600 * SECOND;
+    admin_token(text);
+    admin_token(revoked);
+    check_ok(check_token(&w, revoked, &c));
+    check_ok(put(&w, "revocation", c.audit_id, json_pack("{s:I}", "expires_at", (json_int_t)1)));
+    advance(&w, 5 * 3600 * SECOND - 1);
+    check_code(check_token(&w, text, &c), TSR_EUNAUTHORIZED);
+    check_ok(check_expired(text, &c));
+    check_str(c.user_name, "admin");
+    check_code(check_expired(revoked, &c), TSR_EUNAUTHORIZED);
+    advance(&w, 1);
+    check_code(check_expired(text, &c), TSR_EUNAUTHORIZED);
+    check_str(c.user_id, "");
+}
+
 static void a_revoked_token_is_void_and_its_sister_is_not(void **state)
 {
     (void)state;
@@ -303,6 +332,7 @@ static void the_first_directory_is_complete(void **state)
 #define with(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 TEST_MAIN(with(a_token_tells_who_and_where_and_the_implied_roles),
           with(a_token_ends_when_its_time_is_over),
+          with(a_token_beside_a_services_own_may_have_ended_a_while_ago),
           with(a_revoked_token_is_void_and_its_sister_is_not),
           with(disabling_or_deleting_the_user_voids_its_tokens),
           with(disabling_project_or_domain_voids_tokens),

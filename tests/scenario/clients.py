@@ -242,3 +242,16 @@ class Shell:
 
     def check(self, what, good, detail=""):
         return self.results.check(f"{self.title} {what}", good, detail)
+
+
+def token_of(cluster, cloud, account):
+    """A token of one of the cloud's accounts, from the cluster's own identity, without a stock client."""
+    rc = cloud.accounts[account]
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": {
+        "name": rc["OS_USERNAME"], "password": rc["OS_PASSWORD"], "domain": {"name": "Default"}}}},
+        "scope": {"project": {"name": rc["OS_PROJECT_NAME"], "domain": {"name": "Default"}}}}}
+    with lib.Client(cluster, cluster.names()[0]) as client:
+        reply = client.call("POST", "/identity/v3/auth/tokens", body, token=False)
+    if reply.status != 201:
+        raise lib.ClusterFailure(f"no token for {account}: {reply!r}")
+    return reply.headers["X-Subject-Token"]

@@ -175,6 +175,7 @@ class Shell:
     def __init__(self, cloud, results, title):
         self.cloud, self.results, self.title = cloud, results, title
         self.process = self.pair = None
+        self.one_process = not lib.LONG
         self.count = 0
 
     def __enter__(self):
@@ -213,7 +214,7 @@ class Shell:
     def call(self, *words, account="alice", stdin=None, **env):
         self.count += 1
         command = {"words": words, "env": self.cloud.environment(account, **env), "stdin": stdin}
-        return self._in_its_own(command) if lib.LONG else self._in_one_process(command)
+        return self._in_one_process(command) if self.one_process else self._in_its_own(command)
 
     def ok(self, *words, **options):
         """The output of a command that must succeed."""

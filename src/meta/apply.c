@@ -474,6 +474,7 @@ int meta_apply(struct fsm *fsm, struct fsm_entry *entries, unsigned n)
         kv_abort(m->kv, txn);
     }
     if (rc != 0) {
+        manifest_list_free(&a.data);
         drop_outcomes(entries, n);
         if (rc == TSR_ECORRUPT) {
             atomic_fetch_add(&m->damaged, 1);
@@ -484,6 +485,7 @@ int meta_apply(struct fsm *fsm, struct fsm_entry *entries, unsigned n)
     }
     m->at = point.at;
     atomic_store(&m->applied, point.at.index);
-    meta_watch_notify(m, a.kinds);
+    meta_watch_notify(m, a.kinds, &a.data);
+    manifest_list_free(&a.data);
     return 0;
 }

@@ -14,11 +14,12 @@ struct apply {
     struct writeset w;
     struct digest *digest;
     uint64_t index, term;
-    int64_t now;    /* wall_us of the entry */
-    unsigned kinds; /* what changed, enum meta_kind */
-    struct err err; /* of the refusal */
-    json_t *result; /* object to fill */
-    int refused_at; /* batch: which command, -1 otherwise */
+    int64_t now;               /* wall_us of the entry */
+    unsigned kinds;            /* what changed, enum meta_kind */
+    struct manifest_list data; /* META_DATA: whose images changed */
+    struct err err;            /* of the refusal */
+    json_t *result;            /* object to fill */
+    int refused_at;            /* batch: which command, -1 otherwise */
 };
 
 typedef int (*apply_fn)(struct apply *a, const json_t *cmd);

@@ -6,10 +6,36 @@
 #include "meta/apply.h"
 #include "meta/index.h"
 #include "meta/usage.h"
+#include "tessera/base/assert.h"
 #include "tessera/base/id.h"
 
 /* --- storing ------------------------------------------------------------------------------------
  */
+
+static void note_manifest(struct apply *a, const json_t *image)
+{
+    const char *hex = json_str(image, "manifest");
+    uint8_t name[32];
+    if (hex != NULL && hex_decode(hex, strlen(hex), name, sizeof(name)) == 0) {
+        manifest_list_add(&a->data, name);
+        a->kinds |= META_DATA;
+    }
+}
+
+/* Those who keep the data are told when something about it changed: by manifest, as that is what
+ * they hold. A refusal that follows leaves a manifest noted for nothing. */
+static void note_data(struct apply *a, const json_t *old, const json_t *next)
+{
+    static const char *const fields[] = {"manifest", "placement", "replicas"};
+    bool same = old != NULL && next != NULL;
+    for (size_t i = 0; i < array_len(fields) && same; i++) {
+        same = json_equal(json_object_get(old, fields[i]), json_object_get(next, fields[i])) != 0;
+    }
+    if (!same) {
+        note_manifest(a, old);
+        note_manifest(a, next);
+    }
+}
 
 int apply_image_store(struct apply *a, const json_t *old, json_t *next)
 {
@@ -50,6 +76,7 @@ int apply_image_store(struct apply *a, const json_t *old, json_t *next)
         free(text);
     }
     index_change(&a->w, &before, &after);
+    note_data(a, old, next);
     return 0;
 }
 

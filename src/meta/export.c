@@ -583,6 +583,6 @@ int meta_import_file(struct fsm *fsm, struct fs *fs, const char *path, struct fs
     m->at = at;
     atomic_store(&m->applied, at.index);
     *out = at;
-    meta_watch_notify(m, META_ALL_KINDS);
+    meta_watch_notify(m, META_ALL_KINDS, &(struct manifest_list){.all = true});
     return 0;
 }

@@ -27,11 +27,21 @@ struct meta {
     struct list watches; /* of struct watch_slot */
 };
 
-enum { META_ALL_KINDS = 31 };
+enum { META_ALL_KINDS = 127, WATCH_MANIFESTS_MAX = 65536 };
+
+/* Manifests whose images' data changed; a failed or overlong list stands for all of them. */
+struct manifest_list {
+    uint8_t (*names)[32];
+    size_t count, capacity;
+    bool all;
+};
+void manifest_list_add(struct manifest_list *list, const uint8_t name[32]);
+void manifest_list_free(struct manifest_list *list);
 
 /* A damaged record was met: count it, say so once in a while, return TSR_ECORRUPT. */
 int meta_report_damage(struct meta *m, unsigned db);
-void meta_watch_notify(struct meta *m, unsigned kinds);
+/* @changed: of META_DATA. */
+void meta_watch_notify(struct meta *m, unsigned kinds, const struct manifest_list *changed);
 
 /* fsm operations, each in its file. */
 int meta_apply(struct fsm *fsm, struct fsm_entry *entries, unsigned n);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tessera/base/log.h"
+#include "tessera/base/str.h"
 
 int meta_report_damage(struct meta *m, unsigned db)
 {
@@ -197,28 +198,68 @@ int meta_manifest_images(struct meta_view *v, const char *manifest_hex, json_t *
     return 0;
 }
 
-int meta_image_walk(struct meta_view *v, char after[64], size_t max, json_t **array_out)
+/* Where a walk goes on. */
+static int walk_from(struct key *from, const char after[64])
 {
-    struct key all, from;
-    key_init(&all);
-    key_init(&from);
+    key_init(from);
     size_t size = strnlen(after, 64);
     if (size >= 64) {
         return TSR_EINVAL;
     }
     if (size > 0) {
-        key_bytes(&from, after, size);
-        key_byte(&from, 0); /* the next possible key */
+        key_bytes(from, after, size);
+        key_byte(from, 0); /* the next possible key */
     }
-    int rc = walk(v, DB_IMAGE, &all, &from, max, array_out);
+    return 0;
+}
+
+int meta_image_walk(struct meta_view *v, char after[64], size_t max, json_t **array_out)
+{
+    struct key all, from;
+    key_init(&all);
+    int rc = walk_from(&from, after);
+    if (rc == 0) {
+        rc = walk(v, DB_IMAGE, &all, &from, max, array_out);
+    }
     size_t n = rc == 0 ? json_array_size(*array_out) : 0;
     if (n > 0) {
-        const char *last = json_str_or(json_array_get(*array_out, n - 1), "id", "");
-        size_t last_size = strlen(last);
-        memcpy(after, last, last_size < 63 ? last_size + 1 : 63);
-        after[63] = 0;
+        (void)str_copy(after, 64, json_str_or(json_array_get(*array_out, n - 1), "id", ""));
     }
     return rc;
+}
+
+int meta_image_scan(struct meta_view *v, char after[64], size_t max,
+                    bool (*cb)(void *arg, const struct meta_text *record), void *arg,
+                    size_t *count_out)
+{
+    struct kv_cursor *cursor;
+    struct kv_val key, value;
+    struct meta_text text;
+    struct key from;
+    bool more = true;
+    *count_out = 0;
+    int rc = walk_from(&from, after);
+    if (rc == 0) {
+        rc = kv_cursor_open(v->meta->kv, v->txn, DB_IMAGE, &cursor);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    key = key_val(&from);
+    rc = kv_cursor_move(v->meta->kv, cursor, from.size == 0 ? KV_FIRST : KV_GE, &key, &value);
+    while (rc == 0 && more && *count_out < max) {
+        if (key.size >= 64 || record_decode(key, value, &text.text, &text.size) != 0) {
+            rc = meta_report_damage(v->meta, DB_IMAGE);
+            break;
+        }
+        memcpy(after, key.data, key.size);
+        after[key.size] = '\0';
+        (*count_out)++;
+        more = cb(arg, &text);
+        rc = more ? kv_cursor_move(v->meta->kv, cursor, KV_NEXT, &key, &value) : 0;
+    }
+    kv_cursor_close(v->meta->kv, cursor);
+    return rc == TSR_ENOENT ? 0 : rc;
 }
 
 int meta_member_get(struct meta_view *v, const char *image_id, const char *project, json_t **out)

@@ -1,6 +1,8 @@
 /* meta_submit, meta_barrier and watches over a consensus that is played by this file: an entry is
  * applied on a pool and answered on the control loop, as the real one does. */
 #include "fixture.h"
+#include "meta/internal.h"
+#include "tessera/base/id.h"
 
 #include "sim_loop.h"
 #include "tessera/base/assert.h"
@@ -345,6 +347,80 @@ static void watches_are_told_what_changed_once_for_many(void **state)
     world_close(&w);
 }
 
+struct data_watcher {
+    struct meta_watch watch;
+    unsigned calls;
+    size_t count;
+    uint8_t last[32];
+    bool all;
+};
+
+static void data_watch_cb(struct meta_watch *watch, unsigned kinds)
+{
+    struct data_watcher *x = watch->arg;
+    check(((kinds & META_DATA) != 0) == (watch->manifest_count > 0 || watch->manifests_all));
+    x->calls++;
+    x->count += watch->manifest_count;
+    x->all = watch->manifests_all;
+    if (watch->manifest_count > 0) {
+        memcpy(x->last, watch->manifests[watch->manifest_count - 1], 32);
+    }
+}
+
+/* Creates, tags and the like are nothing to those who keep data. */
+static void a_watch_of_data_is_told_the_manifests(void **state)
+{
+    (void)state;
+    struct world w;
+    char hex[65];
+    uint8_t name[32];
+    struct data_watcher x = {.watch = {.cb = data_watch_cb, .arg = &x, .data = true}};
+    world_open(&w);
+    x.watch.loop = w.worker;
+    add_hosts(&w.store, 2);
+    meta_watch_add(w.store.m, &x.watch);
+    create(&w.store, uuid(1));
+    check_ok(run(&w.store, "{'op':'image.tag','id':'%s','tag':'t','add':true}", uuid(1)));
+    check_ok(
+        run(&w.store,
+            "{'op':'image.update','id':'%s','set':{'disk_format':'raw','container_format':'bare'}}",
+            uuid(1)));
+    check_ok(run(&w.store, "{'op':'image.saving','id':'%s','session':'s','host':1,'kind':'upload'}",
+                 uuid(1)));
+    sim_run_for(w.sim, 10);
+    check_int(x.count, 0);
+    memset(name, 0xab, sizeof(name));
+    hex_encode(name, sizeof(name), hex);
+    check_ok(run(&w.store,
+                 "{'op':'image.activate','id':'%s','session':'s','manifest':'%s','size':7,"
+                 "'virtual_size':7,'checksum':'0123456789abcdef0123456789abcdef','os_hash_algo':'"
+                 "sha512','os_hash_value':'ab',"
+                 "'replicas':[1,2],'placement':[1,2],'write_replicas':1}",
+                 uuid(1), hex));
+    sim_run_for(w.sim, 10);
+    check_int(x.count, 1);
+    check_mem(x.last, name, sizeof(name));
+    check_ok(
+        run(&w.store, "{'op':'image.replica','manifest':'%s','host':2,'state':'missing'}", hex));
+    sim_run_for(w.sim, 10);
+    check_int(x.count, 2);
+    check_ok(run(&w.store, "{'op':'image.delete','id':'%s'}", uuid(1)));
+    sim_run_for(w.sim, 10);
+    check_int(x.count, 3);
+    check(!x.all);
+    struct manifest_list many = {0};
+    for (unsigned i = 0; i <= WATCH_MANIFESTS_MAX; i++) {
+        memcpy(name, &i, sizeof(i));
+        manifest_list_add(&many, name);
+    }
+    check(many.all && many.count == 0);
+    meta_watch_notify(w.store.m, META_DATA, &many);
+    sim_run_for(w.sim, 10);
+    check(x.all);
+    meta_watch_remove(w.store.m, &x.watch);
+    world_close(&w);
+}
+
 static void a_removed_watch_hears_nothing_more(void **state)
 {
     (void)state;
@@ -370,4 +446,5 @@ TEST_MAIN(cmocka_unit_test(a_change_is_answered_with_its_result),
           cmocka_unit_test(a_barrier_waits_for_a_read_index),
           cmocka_unit_test(before_attach_and_after_detach_everything_is_canceled),
           cmocka_unit_test(watches_are_told_what_changed_once_for_many),
+          cmocka_unit_test(a_watch_of_data_is_told_the_manifests),
           cmocka_unit_test(a_removed_watch_hears_nothing_more))

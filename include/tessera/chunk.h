@@ -188,6 +188,10 @@ void chunk_session_end(struct chunks *c, struct chunk_req *req);
 void chunk_manifest_get(struct chunks *c, struct chunk_req *req);
 /* Whether a sealed replica of manifest id is here: 0 or TSR_ENOENT. */
 void chunk_manifest_has(struct chunks *c, struct chunk_req *req);
+/* Manifests that were sealed here since the last call, malloc'ed; whoever drops what no image wants
+ * looks at these, as a seal whose image never came to be leaves no other trace. Any thread.
+ * TSR_ETOOBIG: so many that they are not known (or out of memory); list them all. */
+int chunks_sealed_take(struct chunks *c, struct chunk_id **ids_out, size_t *count_out);
 /* First step of a drop: no session needs the manifest now (else TSR_EBUSY). Remembers that; any
  * seal of it makes that void. Between this and the drop the caller makes sure (meta_barrier, then a
  * look) that no image wants it: a session ends only after its activation was decided. */

@@ -437,6 +437,10 @@ static void free_service(struct chunks *c)
     map_free(&c->marks);
     map_free(&c->deleting);
     map_free(&c->dropping);
+    struct chunk_id *sealed;
+    size_t sealed_count;
+    (void)chunks_sealed_take(c, &sealed, &sealed_count);
+    free(sealed);
     stamps_free(&c->verified);
     stamps_free(&c->warm);
     free(c);

@@ -45,6 +45,11 @@ struct chunks {
     struct map dropping; /* manifest id: being dropped */
     bool sync_wanted;    /* this transaction must be durable before its requests go on */
 
+    /* sealed since chunks_sealed_take: pushed by the index thread, taken whole by anybody */
+    _Atomic(struct sealed *) sealed;
+    atomic_uint sealed_count;
+    atomic_bool sealed_lost; /* some were not kept */
+
     struct stamps verified; /* minutes */
     struct stamps warm;     /* MiB read since */
     atomic_ullong read_bytes;
@@ -82,6 +87,9 @@ static inline struct index index_of(struct chunks *c, void *txn)
 }
 /* Index thread: let parked requests run again. */
 void index_unpark(struct chunks *c);
+
+/* Index thread: a manifest was sealed. */
+void sealed_note(struct chunks *c, const struct chunk_id *id);
 
 /* The owner or a collection lets go. */
 void chunks_release_holder(struct chunks *c);

@@ -27,6 +27,9 @@ static bool is_dropping(struct chunks *c, const struct chunk_id *id)
 
 static void seal_end_then(struct chunk_req *req)
 {
+    if (req->status == 0) {
+        sealed_note(req->chunks, &req->id);
+    }
     seal_end(req, req->status);
 }
 

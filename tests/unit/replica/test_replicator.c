@@ -242,6 +242,7 @@ static void a_host_that_missed_an_upload_is_filled(void **state)
     for (unsigned i = 1; i <= 3; i++) {
         start(i);
     }
+    virtual_sleep(&c.v, 1000); /* the first passes are over: what follows is noticed by itself */
     saving(1);
     struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
     activate(1, &id, "[1,2]", "[1,2,3]");
@@ -376,6 +377,34 @@ static void a_sealed_upload_that_is_not_active_yet_is_kept(void **state)
     check(whole(2, &u.result.manifest, 1));
 }
 
+/* The hosts sealed it, and then the image went away: no image ever named the manifest. */
+static void a_sealed_upload_that_comes_to_nothing_is_dropped_soon(void **state)
+{
+    (void)state;
+    struct chunks_stats s;
+    uint8_t session[SESSION_ID_SIZE];
+    struct upload u;
+    start(1);
+    start(2);
+    virtual_sleep(&c.v, 1000);
+    saving(1);
+    upload_open(&u, &c, 1, 7, 1, image_size, two, 2, 2);
+    while (upload_step(&u, 1)) {
+    }
+    check_ok(upload_finish(&u));
+    virtual_sleep(&c.v, 20000); /* undecided: the session keeps it */
+    check_ok(env_manifest(&c.envs[2], chunk_manifest_has, &u.result.manifest));
+    command("{'op':'image.abort','id':'%s','session':'s1'}", image_id(1));
+    memset(session, 7, sizeof session);
+    replica_session_end(&c.ctx[1], session, two, 2);
+    virtual_sleep(&c.v, 20000);
+    for (unsigned host = 1; host <= 2; host++) {
+        check_code(env_manifest(&c.envs[host], chunk_manifest_has, &u.result.manifest), TSR_ENOENT);
+        chunks_stats(c.envs[host].chunks, &s);
+        check_int(s.chunk_count, 0);
+    }
+}
+
 static void a_moved_replica_is_dropped_only_after_its_successor_is_present(void **state)
 {
     (void)state;
@@ -479,6 +508,7 @@ TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
           CASE(a_recorded_replica_that_is_gone_is_fetched_again),
           CASE(a_quarantined_chunk_is_put_back), CASE(a_deleted_image_is_dropped_and_collected),
           CASE(a_sealed_upload_that_is_not_active_yet_is_kept),
+          CASE(a_sealed_upload_that_comes_to_nothing_is_dropped_soon),
           CASE(a_moved_replica_is_dropped_only_after_its_successor_is_present),
           CASE(nothing_is_dropped_without_a_quorum), CASE(the_rate_is_kept),
           CASE(closing_at_any_moment_ends), CASE(many_images_are_filled_a_few_at_a_time))

@@ -13,7 +13,7 @@
 #include "tessera/base/str.h"
 
 enum {
-    PLAN_SLICE = 256,
+    PLAN_SLICE = 1024, /* well under a millisecond, if none is to be moved */
     PLAN_INFLIGHT_MAX = 32,
     PLAN_EVERY_MS = 30000,
     PLAN_SHARE = 20,
@@ -39,68 +39,100 @@ static void placed(struct cluster *c, void *arg, int status, json_t *result, con
     }
 }
 
-static size_t read_ids(json_t *array, uint64_t *out, size_t max)
+/* What the plan needs to know of an image that has data. */
+struct planned {
+    char id[64];
+    int64_t size, version;
+    uint64_t have[REPLICA_HOSTS_MAX];
+    size_t count;
+    bool has_data;
+};
+
+/* "[1,2,3]" */
+static void read_ids(const struct json_member *m, struct planned *out)
 {
-    size_t n = 0, i;
-    json_t *v;
-    json_array_foreach(array, i, v)
-    {
-        if (n < max && json_is_integer(v)) {
-            out[n++] = (uint64_t)json_integer_value(v);
+    const char *at = m->value + 1, *end = m->value + m->value_size - 1;
+    while (at < end && out->count < REPLICA_HOSTS_MAX) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        struct json_member one = {.value = at,
+                                  .value_size = (size_t)((comma != NULL ? comma : end) - at)};
+        int64_t id;
+        if (json_member_int(&one, &id)) {
+            out->have[out->count++] = (uint64_t)id;
         }
+        at += one.value_size + 1;
     }
-    return n;
 }
 
-static void plan_image(struct cluster *c, const struct placement_host *hosts, size_t count,
-                       size_t want, json_t *image)
+/* From the record's text: a walk over a large library is mostly reading. */
+static bool read_image(const struct meta_text *record, struct planned *out)
 {
-    uint64_t have[REPLICA_HOSTS_MAX], next[REPLICA_HOSTS_MAX];
-    if (json_str(image, "manifest") == NULL) {
-        return;
+    struct json_member m;
+    size_t at = 0;
+    *out = (struct planned){.size = -1};
+    while (json_member_next(record->text, record->size, &at, &m)) {
+        if (json_member_is(&m, "manifest", 8)) {
+            out->has_data = m.value[0] == '"';
+        } else if (json_member_is(&m, "placement", 9)) {
+            read_ids(&m, out);
+        } else if (json_member_is(&m, "id", 2)) {
+            (void)json_member_plain(&m, out->id, sizeof(out->id));
+        } else if (json_member_is(&m, "size", 4)) {
+            (void)json_member_int(&m, &out->size);
+        } else if (json_member_is(&m, "version", 7)) {
+            (void)json_member_int(&m, &out->version);
+        }
     }
-    size_t n = read_ids(json_arr(image, "placement"), have, REPLICA_HOSTS_MAX);
-    size_t m =
-        placement_repair(hosts, count, json_str_or(image, "id", ""), json_int(image, "size", -1),
-                         have, n, want, next, REPLICA_HOSTS_MAX);
-    if (m == n && memcmp(have, next, n * sizeof(*have)) == 0) {
-        return;
+    return at != SIZE_MAX && out->has_data;
+}
+
+struct plan_walk {
+    struct cluster *c;
+    struct placement_host hosts[CLUSTER_HOSTS_MAX];
+    size_t count, want;
+};
+
+static bool plan_image(void *arg, const struct meta_text *record)
+{
+    const struct plan_walk *w = arg;
+    struct planned image;
+    uint64_t next[REPLICA_HOSTS_MAX];
+    if (!read_image(record, &image)) {
+        return true;
+    }
+    size_t m = placement_repair(w->hosts, w->count, image.id, image.size, image.have, image.count,
+                                w->want, next, REPLICA_HOSTS_MAX);
+    if (m == image.count && memcmp(image.have, next, m * sizeof(*next)) == 0) {
+        return true;
     }
     json_t *ids = json_array();
     for (size_t i = 0; i < m; i++) {
         json_array_append_new(ids, json_integer((json_int_t)next[i]));
     }
-    c->plan_pending++;
-    cluster_submit(c,
-                   json_pack("{s:s,s:s,s:I,s:o}", "op", "image.place", "id",
-                             json_str_or(image, "id", ""), "version",
-                             (json_int_t)json_int(image, "version", 0), "placement", ids),
+    w->c->plan_pending++;
+    cluster_submit(w->c,
+                   json_pack("{s:s,s:s,s:I,s:o}", "op", "image.place", "id", image.id, "version",
+                             (json_int_t)image.version, "placement", ids),
                    placed, NULL);
+    return w->c->plan_pending < PLAN_INFLIGHT_MAX;
 }
 
 static void plan_slice(struct cluster *c)
 {
-    struct placement_host hosts[CLUSTER_HOSTS_MAX];
-    size_t count = health_hosts(c, hosts), image_hosts = 0;
-    for (size_t i = 0; i < count; i++) {
-        image_hosts += hosts[i].image_role;
-    }
-    size_t want = c->o.replicas < image_hosts ? c->o.replicas : image_hosts;
+    struct plan_walk w = {.c = c};
+    size_t image_hosts = 0, n = 0;
     struct meta_view *view = NULL;
-    json_t *images = NULL;
+    w.count = health_hosts(c, w.hosts);
+    for (size_t i = 0; i < w.count; i++) {
+        image_hosts += w.hosts[i].image_role;
+    }
+    w.want = c->o.replicas < image_hosts ? c->o.replicas : image_hosts;
     if (meta_view_open(c->o.meta, &view) != 0) {
         return;
     }
-    int rv = meta_image_walk(view, c->plan_after, PLAN_SLICE, &images);
+    int rv = meta_image_scan(view, c->plan_after, PLAN_SLICE, plan_image, &w, &n);
     meta_view_close(view);
-    size_t n = rv == 0 ? json_array_size(images) : 0, i;
-    json_t *image;
-    json_array_foreach(images, i, image)
-    {
-        plan_image(c, hosts, count, want, image);
-    }
-    json_decref(images);
-    if (n < PLAN_SLICE) {
+    if (rv != 0 || (n < PLAN_SLICE && c->plan_pending < PLAN_INFLIGHT_MAX)) {
         c->plan_running = false;
         uint64_t now = cluster_now(c), took = now - c->plan_begun_ms;
         c->plan_next_ms = now + PLAN_EVERY_MS + PLAN_SHARE * took;

@@ -105,8 +105,8 @@ struct meta_watch {
     struct loop *loop;
     void (*cb)(struct meta_watch *watch, unsigned kinds);
     void *arg;
-    /* Asks to be told which manifests' images changed (META_DATA): within the callback, manifest_count
-     * of them; all: so many, or a snapshot came, that they are not named. */
+    /* Asks to be told which manifests' images changed (META_DATA): within the callback,
+     * manifest_count of them; all: so many, or a snapshot came, that they are not named. */
     bool data;
     const uint8_t (*manifests)[32];
     size_t manifest_count;
@@ -126,6 +126,11 @@ struct meta_view;
 int meta_view_open(struct meta *m, struct meta_view **out);
 void meta_view_close(struct meta_view *v); /* NULL is fine */
 uint64_t meta_view_index(struct meta_view *v);
+/* Number of the state of the directory (tasks apart) and settings when the view was opened: what
+ * was read of them through one view is what another one with the same number may answer, as a view
+ * that is opened behind the barrier of a change to them has another number than those before. Never
+ * 0. */
+uint64_t meta_view_directory(struct meta_view *v);
 
 /* Objects returned are new references: the caller decrefs. TSR_ENOENT, TSR_ECORRUPT, TSR_EIO. */
 

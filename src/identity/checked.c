@@ -1,4 +1,4 @@
-/* Tokens that were checked against a state of the store: the same token against the same state
+/* Tokens that were checked against a state of the directory: the same token against the same state
  * gives the same caller, so only its end is left to be looked at. Saves the reading of five records
  * a request while nothing changes. Tokens are known by their digest; those of application
  * credentials, whose own end may come earlier, are not kept. */
@@ -12,12 +12,12 @@ static struct checked_slot *slot_of(struct identity *id, const uint8_t digest[32
     return &id->checked[(digest[0] | (size_t)digest[1] << 8) % CHECKED_SLOTS];
 }
 
-bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t index, int64_t now_us,
+bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t state, int64_t now_us,
                  struct caller *out)
 {
     pthread_mutex_lock(&id->checked_lock);
     const struct checked_slot *slot = slot_of(id, digest);
-    bool found = slot->index == index && index != 0 && slot->caller.expires_us > now_us &&
+    bool found = slot->state == state && state != 0 && slot->caller.expires_us > now_us &&
                  digest_compare(slot->digest, digest, sizeof(slot->digest)) == 0;
     if (found) {
         *out = slot->caller;
@@ -26,7 +26,7 @@ bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t index, 
     return found;
 }
 
-void checked_put(struct identity *id, const uint8_t digest[32], uint64_t index,
+void checked_put(struct identity *id, const uint8_t digest[32], uint64_t state,
                  const struct caller *caller)
 {
     if (caller->appcred_id[0] != '\0') {
@@ -35,7 +35,7 @@ void checked_put(struct identity *id, const uint8_t digest[32], uint64_t index,
     pthread_mutex_lock(&id->checked_lock);
     struct checked_slot *slot = slot_of(id, digest);
     memcpy(slot->digest, digest, sizeof(slot->digest));
-    slot->index = index;
+    slot->state = state;
     slot->caller = *caller;
     pthread_mutex_unlock(&id->checked_lock);
 }

@@ -105,18 +105,18 @@ int identity_check(struct identity *id, struct meta_view *view, const char *toke
 {
     uint8_t digest[32];
     size_t size = strnlen(token, TOKEN_TEXT_LONGEST + 1);
-    uint64_t index = meta_view_index(view);
+    uint64_t state = meta_view_directory(view);
     memset(out, 0, sizeof(*out));
     if (size > TOKEN_TEXT_LONGEST) {
         return TSR_EUNAUTHORIZED;
     }
     digest_of(DIGEST_SHA256, token, size, digest);
-    if (checked_get(id, digest, index, now_us, out)) {
+    if (checked_get(id, digest, state, now_us, out)) {
         return 0;
     }
     int rv = check_fully(id, view, token, now_us, 0, out);
     if (rv == 0) {
-        checked_put(id, digest, index, out);
+        checked_put(id, digest, state, out);
     } else {
         memset(out, 0, sizeof(*out)); /* nothing of a refused token is to be used by mistake */
     }

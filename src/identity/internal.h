@@ -25,7 +25,7 @@ struct failure_slot {
 
 struct checked_slot {
     uint8_t digest[32]; /* SHA-256 of the token's text */
-    uint64_t index;     /* of the store; 0 = free */
+    uint64_t state;     /* meta_view_directory; 0 = free */
     struct caller caller;
 };
 
@@ -58,12 +58,12 @@ int key_find(struct identity *id, struct meta_view *view, uint32_t key_id, int64
 int key_signing(struct identity *id, struct meta_view *view, int64_t now_us, uint32_t *key_id_out,
                 uint8_t out[TOKEN_KEY_SIZE]);
 
-/* --- checked.c: what identity_check found at a state (applied index) of the store
+/* --- checked.c: what identity_check found at a state of the directory
  * --------------------- */
 
-bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t index, int64_t now_us,
+bool checked_get(struct identity *id, const uint8_t digest[32], uint64_t state, int64_t now_us,
                  struct caller *out);
-void checked_put(struct identity *id, const uint8_t digest[32], uint64_t index,
+void checked_put(struct identity *id, const uint8_t digest[32], uint64_t state,
                  const struct caller *caller);
 
 /* --- failures.c: too many failed logins of one user

@@ -165,6 +165,7 @@ int meta_open(struct kv *kv, struct meta **out, struct err *err)
     m->digest = digest;
     m->at = at;
     atomic_store(&m->applied, at.index);
+    atomic_store(&m->directory, 1);
     list_init(&m->watches);
     tsr_assert(pthread_mutex_init(&m->watch_lock, NULL) == 0);
     *out = m;

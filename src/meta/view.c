@@ -23,7 +23,8 @@ int meta_view_open(struct meta *m, struct meta_view **out)
     if (v == NULL) {
         return TSR_ENOMEM;
     }
-    *v = (struct meta_view){.meta = m};
+    /* Before the transaction: it may show more than this number stands for, never less. */
+    *v = (struct meta_view){.meta = m, .directory = atomic_load(&m->directory)};
     int rc = kv_begin(m->kv, false, &v->txn);
     if (rc != 0) {
         free(v);
@@ -55,6 +56,11 @@ void meta_view_close(struct meta_view *v)
 uint64_t meta_view_index(struct meta_view *v)
 {
     return v->index;
+}
+
+uint64_t meta_view_directory(struct meta_view *v)
+{
+    return v->directory;
 }
 
 int view_parse(struct meta_view *v, unsigned db, struct kv_val key, struct kv_val value,

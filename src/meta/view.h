@@ -7,7 +7,7 @@
 struct meta_view {
     struct meta *meta;
     struct kv_txn *txn;
-    uint64_t index;
+    uint64_t index, directory;
 };
 
 /* A record; counts damage. */

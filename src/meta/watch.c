@@ -127,6 +127,11 @@ void meta_watch_notify(struct meta *m, unsigned kinds, const struct manifest_lis
     if (kinds == 0) {
         return;
     }
+    if ((kinds & (META_DIRECTORY | META_SETTINGS)) != 0) {
+        /* After the commit, so that nobody keeps what was read before it under the new number;
+         * before the outcome is told, so that nobody behind it finds the old one. */
+        atomic_fetch_add(&m->directory, 1);
+    }
     pthread_mutex_lock(&m->watch_lock);
     list_each(node, &m->watches)
     {

@@ -223,7 +223,9 @@ struct consensus_status {
     uint64_t leader_changes;
     uint64_t
         contact_ms; /* monotonic ms of the last proof of a quorum (leader) or leader (others) */
-    bool ready;     /* leader known and, on the leader, own-term entry applied */
+    uint64_t
+        sync_ms; /* what a durable write of the log takes lately, or the one under way so far */
+    bool ready;  /* leader known and, on the leader, own-term entry applied */
     unsigned member_count;
     struct consensus_member members[MEMBERS_MAX];
     uint64_t match[MEMBERS_MAX]; /* leader: highest index known on that member */

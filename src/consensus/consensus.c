@@ -454,6 +454,7 @@ void consensus_status(struct consensus *c, struct consensus_status *out)
     out->commit_index = core_commit(c->core);
     out->applied_index = c->applied;
     out->snapshot_index = core_snapshot_index(c->core);
+    out->sync_ms = writer_sync_ms(c, host_now(c));
     out->leader_changes = c->leader_changes;
     out->contact_ms = core_contact_ms(c->core);
     out->ready = out->leader && (out->state != CONSENSUS_LEADER || c->led_ready);

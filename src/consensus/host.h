@@ -53,6 +53,7 @@ struct writer {
     struct core_write write;
     uint64_t cut; /* the log on disk is cut up to here */
     uint64_t cut_wanted;
+    uint64_t began_ms, ended_ms, took_ms; /* of log writes; the last one smoothed */
 };
 
 /* applier.c */
@@ -239,6 +240,8 @@ void job_start(struct consensus *c, struct job *job, struct pool *pool,
 void consensus_abandon(struct consensus *c);
 
 void writer_pump(struct consensus *c);
+/* What a durable write takes lately, or the one under way has taken so far. */
+uint64_t writer_sync_ms(const struct consensus *c, uint64_t now_ms);
 bool writer_idle(const struct consensus *c);
 void writer_free(struct consensus *c);
 

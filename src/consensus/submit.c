@@ -358,7 +358,8 @@ void submit_forward(struct consensus *c, uint64_t from, const struct message *m)
     }
     struct forward_set *set = calloc(1, sizeof *set);
     struct forward_set refusal = {.from = from, .seq = m->forward.seq};
-    if (!set || core_state(c->core) != CONSENSUS_LEADER ||
+    /* A host that was removed may still believe in its leader: it changes nothing any more. */
+    if (!set || core_state(c->core) != CONSENSUS_LEADER || !conf_find(core_conf(c->core), from) ||
         s->forward_bytes + bytes > FORWARD_BYTES_MAX) {
         forward_reply(c, &refusal, false);
         free(set);

@@ -3,6 +3,8 @@
  * A failed write or sync is fatal and never tried again. */
 #include "consensus/host.h"
 
+enum { SYNC_KNOWN_MS = 60000 }; /* how long a measured write tells something of the disk */
+
 static void log_run(struct job *job)
 {
     struct consensus *c = job->c;
@@ -16,6 +18,9 @@ static void log_run(struct job *job)
 static void log_done(struct job *job)
 {
     struct consensus *c = job->c;
+    struct writer *w = &c->writer;
+    w->ended_ms = host_now(c);
+    w->took_ms = (3 * w->took_ms + (w->ended_ms - w->began_ms)) / 4;
     if (c->closing || c->fatal || job->rc) {
         core_write_free(&c->writer.write);
         if (job->rc) {
@@ -64,6 +69,7 @@ void writer_pump(struct consensus *c)
     }
     /* Entries of the term that is being written wait for it: one pool thread keeps the order. */
     if (!w->log_job.busy && core_write_next(c->core, &w->write)) {
+        w->began_ms = host_now(c);
         job_start(c, &w->log_job, c->options.log_pool, log_run, log_done);
     }
     uint64_t keep = core_first_index(c->core);
@@ -73,6 +79,14 @@ void writer_pump(struct consensus *c)
         w->cut = w->cut_wanted = cut;
         job_start(c, &w->cut_job, c->options.log_pool, cut_run, cut_done);
     }
+}
+
+uint64_t writer_sync_ms(const struct consensus *c, uint64_t now_ms)
+{
+    const struct writer *w = &c->writer;
+    uint64_t so_far = w->log_job.busy ? now_ms - w->began_ms : 0;
+    uint64_t lately = now_ms - w->ended_ms < SYNC_KNOWN_MS ? w->took_ms : 0;
+    return so_far > lately ? so_far : lately;
 }
 
 bool writer_idle(const struct consensus *c)

@@ -95,6 +95,7 @@ struct cluster_options {
     const uint8_t *cluster_key;       /* 32 bytes */
     uint8_t ca_fingerprint[32];       /* what a joining host shall trust, for join tokens */
     int64_t join_token_life_us;
+    int64_t cert_expires_s; /* end of this host's certificate, wall clock; 0 = not known */
     uint64_t suspect_ms, down_ms, repair_after_ms;
     uint64_t
         stage_life_ms; /* staged data that nobody imports is dropped after so long; 0 = never */

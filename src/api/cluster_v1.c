@@ -70,6 +70,37 @@ static void host_remove(struct api_req *r)
          204);
 }
 
+/* PATCH /v1/hosts/{name} {"role": "image" | "witness"} */
+static void host_update(struct api_req *r)
+{
+    const char *role = json_str(r->body, "role");
+    if (!json_is_object(r->body) || json_object_size(r->body) != 1 || role == NULL) {
+        api_errorf(r, TSR_EINVAL, "The request body must be an object with a role.");
+        return;
+    }
+    call(r, "host.role", json_pack("{s:s,s:s}", "host", r->args[0], "role", role), 204);
+}
+
+/* The body may be missing, or an object in which @key, if it is there, is a text. False: answered.
+ * @args_out is NULL or holds that key alone. */
+static bool optional_text(struct api_req *r, const char *key, json_t **args_out)
+{
+    const json_t *value = json_object_get(r->body, key);
+    *args_out = NULL;
+    if (r->body != NULL && !json_is_object(r->body)) {
+        api_errorf(r, TSR_EINVAL, "The request body must be an object.");
+        return false;
+    }
+    if (value != NULL && !json_is_null(value) && !json_is_string(value)) {
+        api_errorf(r, TSR_EINVAL, "%s must be a string.", key);
+        return false;
+    }
+    if (json_is_string(value)) {
+        *args_out = json_pack("{s:s}", key, json_string_value(value));
+    }
+    return true;
+}
+
 static void endpoint_show(struct api_req *r)
 {
     call(r, "endpoint.show", NULL, 200);
@@ -77,22 +108,26 @@ static void endpoint_show(struct api_req *r)
 
 static void endpoint_move(struct api_req *r)
 {
-    if (r->body != NULL && !json_is_object(r->body)) {
-        api_errorf(r, TSR_EINVAL, "The request body must be an object.");
-        return;
+    json_t *args;
+    if (optional_text(r, "host", &args)) {
+        call(r, "endpoint.move", args, 200);
     }
-    const char *host = json_str(r->body, "host");
-    call(r, "endpoint.move", host != NULL ? json_pack("{s:s}", "host", host) : NULL, 200);
 }
 
 static void token_create(struct api_req *r)
 {
-    call(r, "token.create", NULL, 201);
+    json_t *args;
+    if (optional_text(r, "role", &args)) {
+        call(r, "token.create", args, 201);
+    }
 }
 
 static void leader_transfer(struct api_req *r)
 {
-    call(r, "leader.transfer", NULL, 204);
+    json_t *args;
+    if (optional_text(r, "host", &args)) {
+        call(r, "leader.transfer", args, 204);
+    }
 }
 
 /* --- forming
@@ -255,6 +290,7 @@ static void inspect(struct api_req *r)
 const struct api_route api_cluster_routes[] = {
     {HTTP_METHOD_GET, "/v1/status", status, API_ADMIN | API_NO_BODY},
     {HTTP_METHOD_GET, "/v1/hosts", hosts, API_ADMIN | API_NO_BODY},
+    {HTTP_METHOD_PATCH, "/v1/hosts/{}", host_update, API_ADMIN | API_JSON},
     {HTTP_METHOD_DELETE, "/v1/hosts/{}", host_remove, API_ADMIN | API_NO_BODY},
     {HTTP_METHOD_GET, "/v1/admin-endpoint", endpoint_show, API_READ | API_NO_BODY},
     {HTTP_METHOD_POST, "/v1/admin-endpoint", endpoint_move, API_ADMIN | API_JSON_OPTIONAL},

@@ -66,6 +66,7 @@ void format_bytes(int64_t bytes, char out[32]);
 int cmd_status(struct cli *cli);
 int cmd_host_list(struct cli *cli);
 int cmd_host_remove(struct cli *cli);
+int cmd_host_role(struct cli *cli);
 int cmd_cluster_init(struct cli *cli);
 int cmd_cluster_join(struct cli *cli);
 int cmd_cluster_token(struct cli *cli);

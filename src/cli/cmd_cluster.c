@@ -111,11 +111,13 @@ int cmd_cluster_join(struct cli *cli)
 int cmd_cluster_token(struct cli *cli)
 {
     json_t *answer = NULL;
+    const char *role = cli_option(cli, "--role");
     if (cli->argc != 0) {
         return CLI_USAGE;
     }
+    json_t *body = role != NULL ? json_pack("{s:s}", "role", role) : NULL;
     int rv = cli_connect(cli);
-    if (rv == CLI_OK && (rv = cli_call(cli, "POST", "/v1/join-tokens", NULL, &answer)) == CLI_OK) {
+    if (rv == CLI_OK && (rv = cli_call(cli, "POST", "/v1/join-tokens", body, &answer)) == CLI_OK) {
         if (cli->json) {
             print_json(answer);
         } else {
@@ -123,5 +125,6 @@ int cmd_cluster_token(struct cli *cli)
         }
         json_decref(answer);
     }
+    json_decref(body);
     return rv;
 }

@@ -1,4 +1,4 @@
-/* tessera status | host list | host remove | leader transfer */
+/* tessera status | host list | host role | host remove | leader transfer */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 static void print_hosts(const json_t *hosts)
 {
-    static const char *const titles[] = {"HOST", "ID",   "STATE", "RAFT",
+    static const char *const titles[] = {"HOST", "ID",   "STATE", "ROLE", "RAFT",
                                          "ZONE", "FREE", "TOTAL", "API"};
     struct table *t = table_new(titles, array_len(titles));
     size_t i;
@@ -23,9 +23,16 @@ static void print_hosts(const json_t *hosts)
         (void)snprintf(raft, sizeof(raft), "%s%s", json_str_or(h, "raft_role", "?"),
                        json_bool(h, "leader", false) ? ", leader" : "");
         const char *zone = json_str_or(h, "zone", "");
-        const char *cells[] = {
-            json_str(h, "name"), id,    json_str(h, "state"),  raft, zone[0] != '\0' ? zone : NULL,
-            available,           total, json_str(h, "api_url")};
+        const char *role = json_string_value(json_array_get(json_arr(h, "roles"), 0));
+        const char *cells[] = {json_str(h, "name"),
+                               id,
+                               json_str(h, "state"),
+                               role,
+                               raft,
+                               zone[0] != '\0' ? zone : NULL,
+                               available,
+                               total,
+                               json_str(h, "api_url")};
         table_row(t, cells);
     }
     table_print(t);
@@ -86,30 +93,63 @@ int cmd_host_list(struct cli *cli)
     return CLI_OK;
 }
 
+/* "/v1/hosts/NAME" and what follows, or an empty buf. */
+static struct buf host_path(const char *name, const char *more)
+{
+    struct buf path = {0};
+    if (buf_append_str(&path, "/v1/hosts/") != 0 || percent_encode(&path, name, false) != 0 ||
+        buf_append_str(&path, more) != 0) {
+        buf_free(&path);
+        return (struct buf){0};
+    }
+    return path;
+}
+
 int cmd_host_remove(struct cli *cli)
 {
     bool force = cli_flag(cli, "--force");
     if (cli->argc != 1) {
         return CLI_USAGE;
     }
-    struct buf path = {0};
     int rv = cli_connect(cli);
     if (rv != CLI_OK) {
         return rv;
     }
-    if (buf_append_str(&path, "/v1/hosts/") != 0 ||
-        percent_encode(&path, cli->argv[0], false) != 0 ||
-        buf_append_str(&path, force ? "?force=true" : "") != 0) {
-        buf_free(&path);
-        return CLI_FAILED;
+    struct buf path = host_path(cli->argv[0], force ? "?force=true" : "");
+    rv = path.data != NULL ? cli_call(cli, "DELETE", path.data, NULL, NULL) : CLI_FAILED;
+    buf_free(&path);
+    return rv;
+}
+
+int cmd_host_role(struct cli *cli)
+{
+    if (cli->argc != 2) {
+        return CLI_USAGE;
     }
-    rv = cli_call(cli, "DELETE", path.data, NULL, NULL);
+    int rv = cli_connect(cli);
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    struct buf path = host_path(cli->argv[0], "");
+    json_t *body = json_pack("{s:s}", "role", cli->argv[1]);
+    rv = path.data != NULL && body != NULL ? cli_call(cli, "PATCH", path.data, body, NULL)
+                                           : CLI_FAILED;
+    json_decref(body);
     buf_free(&path);
     return rv;
 }
 
 int cmd_leader_transfer(struct cli *cli)
 {
+    if (cli->argc > 1) {
+        return CLI_USAGE;
+    }
     int rv = cli_connect(cli);
-    return rv != CLI_OK ? rv : cli_call(cli, "POST", "/v1/leader/transfer", NULL, NULL);
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    json_t *body = cli->argc == 1 ? json_pack("{s:s}", "host", cli->argv[0]) : NULL;
+    rv = cli_call(cli, "POST", "/v1/leader/transfer", body, NULL);
+    json_decref(body);
+    return rv;
 }

@@ -9,6 +9,7 @@
 const struct cli_command cli_commands[] = {
     {"status", "", "health of the cluster, hosts, leader, admin endpoint", cmd_status},
     {"host list", "", "hosts and how they are", cmd_host_list},
+    {"host role", "HOST image|witness", "what a host is for", cmd_host_role},
     {"host remove", "HOST [--force]", "forget a host that is gone for good", cmd_host_remove},
     {"image list", "", "images that you may see", cmd_image_list},
     {"image show", "ID", "one image, and which hosts hold it", cmd_image_show},
@@ -20,8 +21,8 @@ const struct cli_command cli_commands[] = {
      "format, virtual size and safety of stored images or of a file", cmd_image_inspect},
     {"cluster init", "[--name NAME] [--admin-password-file FILE]",
      "make a new cluster with this host", cmd_cluster_init},
-    {"cluster token create", "", "a one-time token with which another host joins",
-     cmd_cluster_token},
+    {"cluster token create", "[--role image|witness]",
+     "a one-time token with which another host joins", cmd_cluster_token},
     {"cluster join", "TOKEN", "bring this host into a cluster", cmd_cluster_join},
     {"admin-endpoint show", "", "which host is the admin endpoint", cmd_endpoint_show},
     {"admin-endpoint move", "[HOST]", "move the admin endpoint", cmd_endpoint_move},
@@ -30,7 +31,7 @@ const struct cli_command cli_commands[] = {
      "set limits; -1: none, empty: as the default says", cmd_quota_set},
     {"openrc", "[--project P] [--user U] [--interface I]",
      "OS_* variables for the clients of a cloud (I: public, internal, admin)", cmd_openrc},
-    {"leader transfer", "", "hand leadership to another host", cmd_leader_transfer},
+    {"leader transfer", "[HOST]", "hand leadership to another host", cmd_leader_transfer},
     {0},
 };
 

@@ -15,11 +15,12 @@ static const struct method {
 } methods[] = {
     {"status", status_op, 0},
     {"host.list", status_op_hosts, 0},
-    {"host.remove", members_op_remove, ON_LEADER},
+    {"host.remove", host_op_remove, ON_LEADER},
+    {"host.role", host_op_role, ON_LEADER},
     {"endpoint.show", lease_op_show, 0},
     {"endpoint.move", lease_op_move, ON_LEADER},
     {"endpoint.release", lease_on_release, 0},
-    {"leader.transfer", members_op_transfer, ON_LEADER},
+    {"leader.transfer", host_op_transfer, ON_LEADER},
     {"host.admit", host_op_admit, 0},
     {"token.create", token_op_create, 0},
 };

@@ -172,7 +172,9 @@ static void publish(struct cluster *c)
     atomic_store(&c->a_leader, c->leader);
     metric_set(METRIC_is_leader, c->leader);
     metric_set(METRIC_applied_index, (int64_t)st->applied_index);
-    atomic_store(&c->a_ready, st->ready && contact && st->role != CONSENSUS_SPARE);
+    watch_publish(c, st);
+    atomic_store(&c->a_ready,
+                 st->ready && contact && st->role != CONSENSUS_SPARE && !c->watch.removed);
     free(st);
     struct meta_view *view = NULL;
     json_t *endpoint = NULL;
@@ -213,6 +215,7 @@ static void on_duty_timer(struct timer *t)
         return;
     }
     health_duty(c);
+    watch_duty(c);
     lease_duty(c);
     members_duty(c);
     planner_duty(c);
@@ -277,6 +280,7 @@ void cluster_on_leader(struct cluster *c, uint64_t term)
     c->lease_answered_ms =
         c->leader_since_ms; /* the last answer of the leader before is not known */
     c->minute_ms = 0;
+    c->handover_next_ms = 0;
     for (size_t i = 0; i < c->seen_count; i++) {
         json_decref(c->seen[i].report);
     }

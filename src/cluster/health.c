@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/hosts.h"
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
@@ -54,6 +55,7 @@ static json_t *make_report(struct cluster *c)
     json_set_int(r, "damaged_records", (int64_t)meta_damaged(c->o.meta));
     json_set_str(r, "version", c->o.version);
     json_set_bool(r, "draining", c->draining);
+    watch_report(c, r);
     if (c->o.replicator != NULL && *c->o.replicator != NULL) {
         struct replicator_stats rs;
         replicator_stats(*c->o.replicator, &rs);
@@ -135,6 +137,7 @@ static void report_done(struct cluster *c, void *arg, int status, json_t *result
 {
     (void)arg;
     c->report_pending = false;
+    watch_answered(c, status);
     if (status == 0 && result != NULL) {
         take_table(c, result);
         take_reports(c, json_obj(result, "reports"));
@@ -160,6 +163,7 @@ static void note_report(struct cluster *c, uint64_t from, json_t *report)
     s->report_ms = cluster_now(c);
     json_decref(s->report);
     s->report = json_incref(report);
+    watch_note(c, report);
 }
 
 void health_report(struct cluster *c)
@@ -172,6 +176,7 @@ void health_report(struct cluster *c)
         return;
     }
     uint64_t leader = cluster_leader_host(c);
+    leader = leader != 0 ? leader : watch_ask(c);
     if (leader == 0 || leader == c->o.self) {
         json_decref(report);
         load_from_store(c);
@@ -188,6 +193,10 @@ void health_report(struct cluster *c)
 void health_on_report(struct cluster_op *op)
 {
     struct cluster *c = op->c;
+    if (!watch_belongs(c, op->from, op->args)) {
+        op_fail(op, TSR_EFORBIDDEN, "that host does not belong to the cluster any more");
+        return;
+    }
     if (!c->leader) {
         op_fail(op, TSR_ENOTLEADER, "not the leader");
         return;
@@ -198,19 +207,6 @@ void health_on_report(struct cluster_op *op)
 
 /* --- the leader's judgement
  * ------------------------------------------------------------------------------- */
-
-static bool has_role(json_t *host, const char *role)
-{
-    size_t i;
-    json_t *v;
-    json_array_foreach(json_arr(host, "roles"), i, v)
-    {
-        if (json_is_string(v) && strcmp(json_string_value(v), role) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 /* A new leader has no reports yet: until they must have come, the record counts. Else an upload in
  * these moments would see no host to store on but this one. */
@@ -244,7 +240,7 @@ size_t health_hosts(struct cluster *c, struct placement_host out[CLUSTER_HOSTS_M
         memset(p, 0, sizeof(*p));
         p->id = (uint64_t)json_int(h, "id", 0);
         (void)str_copy(p->zone, sizeof(p->zone), json_str_or(h, "zone", ""));
-        p->image_role = has_role(h, "image");
+        p->image_role = hosts_have_role(h, "image");
         p->weight = (unsigned)json_int(h, "weight", 100);
         p->available_bytes = p->total_bytes = -1;
         p->up = strcmp(state, "up") == 0;

@@ -2,6 +2,7 @@
 #ifndef TESSERA_CLUSTER_INTERNAL_H
 #define TESSERA_CLUSTER_INTERNAL_H
 
+#include "cluster/voters.h"
 #include "tessera/cluster.h"
 
 enum {
@@ -11,7 +12,7 @@ enum {
     LEASE_EXPIRY_MS =
         3000, /* from the moment one was answered: the leader grants again only after it */
     CONTACT_LOST_MS = 2000, /* no proof of a quorum for so long: not ready */
-    VOTERS_MAX = 5,
+    SYNC_SLOW_MS = 250,     /* a write of the log that takes so long is slow: half an election */
 };
 
 /* What this host, while it leads, knows of another (or of itself). */
@@ -21,6 +22,17 @@ struct host_seen {
     uint64_t first_ms;    /* when it was first looked at in this term of leadership */
     uint64_t up_again_ms; /* when the last up/down command was sent, so that it is not sent twice */
     json_t *report;       /* the last one, or NULL */
+};
+
+enum { WATCH_CHANGES = 4 };
+/* watch.c: what is remembered to tell whether all is well. */
+struct watch {
+    uint64_t term, leader_ms;        /* of the last leader that was known; when one was */
+    uint64_t changes[WATCH_CHANGES]; /* when the last ones were, a ring */
+    unsigned change, asked;
+    bool removed; /* the others say that this host does not belong */
+    /* leader */
+    uint64_t commit, commit_ms, commit_before;
 };
 
 /* A request to the cluster service, local or from another host. Ends with op_done, once. */
@@ -50,7 +62,9 @@ struct cluster {
     uint64_t leader_since_ms, leader_term;
     struct host_seen seen[CLUSTER_HOSTS_MAX];
     size_t seen_count;
-    bool changing_members;
+    bool changing_members, handing_over;
+    uint64_t handover_next_ms, slow_since_ms;
+    struct watch watch;
     uint64_t minute_ms;
 
     /* planner */
@@ -116,9 +130,18 @@ bool lease_held(struct cluster *c);
 
 /* members.c */
 void members_duty(struct cluster *c);
-void members_op_transfer(struct cluster_op *op);
-void members_op_remove(struct cluster_op *op);
-unsigned members_voters_wanted(unsigned hosts);
+/* What is known of each member, for voters_next. Returns the count. */
+size_t members_view(struct cluster *c, const struct consensus_status *st, json_t *hosts,
+                    struct voters_member out[MEMBERS_MAX]);
+
+/* handover.c */
+void handover_duty(struct cluster *c, const struct consensus_status *st,
+                   const struct voters_member *members, size_t count, json_t *hosts);
+
+/* host_ops.c */
+void host_op_transfer(struct cluster_op *op);
+void host_op_remove(struct cluster_op *op);
+void host_op_role(struct cluster_op *op);
 
 /* planner.c */
 void planner_want(struct cluster *c);
@@ -132,7 +155,20 @@ void planner_images(struct meta_view *view, const char *status, json_t *out);
 void imports_duty(
     struct cluster *c); /* leader: imports of hosts that are down, old staged data, tasks */
 
+/* watch.c */
+void watch_publish(struct cluster *c, const struct consensus_status *st);
+void watch_report(struct cluster *c, json_t *report);
+uint64_t watch_ask(struct cluster *c);
+void watch_answered(struct cluster *c, int status);
+bool watch_belongs(struct cluster *c, uint64_t host, const json_t *report);
+void watch_note(struct cluster *c, json_t *report);
+void watch_duty(struct cluster *c);
+void watch_warnings(struct cluster *c, json_t *list, const json_t *hosts);
+
 /* status.c */
+/* One more warning: a code, and a sentence for people. */
+void status_warn(json_t *list, const char *code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void status_op(struct cluster_op *op);
 void status_op_hosts(struct cluster_op *op);
 

@@ -2,14 +2,15 @@
  *
  * token.create: a random secret; the store keeps its SHA-256 and an expiry; the text that the
  * operator carries to the new host tells address, fingerprint of the cluster's authority, and the
- * secret. The new host connects to that address, trusts only a chain that ends in that authority,
- * and sends the secret with a certificate request. host.admit: one batch uses the token up and
- * records the host (a name that is known and down comes back under a new incarnation, so that its
- * old log or vote can never count); then its certificate is signed. The leader's members_duty adds
- * it to the group. */
+ * secret; the role that the host will have is in the record. The new host connects to that address,
+ * trusts only a chain that ends in that authority, and sends the secret with a certificate request.
+ * host.admit: one batch uses the token up and records the host (a name that is known and down comes
+ * back under a new incarnation, so that its old log or vote can never count); then its certificate
+ * is signed. The leader's members_duty adds it to the group. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/hosts.h"
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
@@ -87,9 +88,15 @@ static void token_stored(struct cluster *c, void *arg, int status, json_t *resul
     op_done(op, 0, token, NULL);
 }
 
+/* Args: role (image) of the host that will join with it. */
 void token_op_create(struct cluster_op *op)
 {
     struct cluster *c = op->c;
+    const char *role = hosts_role_known(json_str_or(op->args, "role", "image"));
+    if (role == NULL) {
+        op_fail(op, TSR_EINVAL, "a host's role is image or witness");
+        return;
+    }
     uint8_t random[SECRET_BYTES];
     char secret[SECRET_BYTES * 2 + 1], id[65], ca[65];
     loop_random(c->o.loop, random, sizeof(random));
@@ -103,13 +110,15 @@ void token_op_create(struct cluster_op *op)
     char *encoded = malloc(4 * ((size + 2) / 3) + 1);
     tsr_assert(text != NULL && encoded != NULL);
     base64url_encode(text, size, encoded);
-    op->state = json_pack("{s:s,s:I}", "token", encoded, "expires_at_us", (json_int_t)expires);
+    op->state = json_pack("{s:s,s:s,s:I}", "token", encoded, "role", role, "expires_at_us",
+                          (json_int_t)expires);
     json_decref(inner);
     free(text);
     free(encoded);
     cluster_submit(c,
-                   json_pack("{s:s,s:s,s:s,s:{s:I},s:s}", "op", "dir.put", "kind", "join_token",
-                             "id", id, "value", "expires_at", (json_int_t)expires, "if", "absent"),
+                   json_pack("{s:s,s:s,s:s,s:{s:I,s:s},s:s}", "op", "dir.put", "kind", "join_token",
+                             "id", id, "value", "expires_at", (json_int_t)expires, "role", role,
+                             "if", "absent"),
                    token_stored, op);
 }
 
@@ -255,8 +264,9 @@ void host_op_admit(struct cluster_op *op)
     int name_rv = check_name(view, json_str(op->args, "name"), &rejoin);
     meta_view_close(view);
     bool expired = json_int(token, "expires_at", 0) < loop_wall_us(c->o.loop);
+    const char *role = hosts_role_known(json_str_or(token, "role", "image"));
     json_decref(token);
-    if (rv != 0 || expired) {
+    if (rv != 0 || expired || role == NULL) {
         op_fail(op, TSR_EFORBIDDEN, "the join token is not valid, was used, or has expired");
         return;
     }
@@ -264,12 +274,12 @@ void host_op_admit(struct cluster_op *op)
         op_fail(op, name_rv, "a host named %s is up in this cluster", json_str(op->args, "name"));
         return;
     }
-    json_t *add = json_pack(
-        "{s:s,s:s,s:s,s:O?,s:s,s:s,s:s,s:s}", "op", "host.add", "name", json_str(op->args, "name"),
-        "zone", json_str_or(op->args, "zone", ""), "roles", json_arr(op->args, "roles"), "api_url",
-        json_str(op->args, "api_url"), "peer_address", json_str(op->args, "peer_address"),
-        "raft_address", json_str(op->args, "raft_address"), "version",
-        json_str_or(op->args, "version", ""));
+    json_t *add = json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s,s:s,s:s}", "op", "host.add", "name",
+                            json_str(op->args, "name"), "zone", json_str_or(op->args, "zone", ""),
+                            "roles", role, "api_url", json_str(op->args, "api_url"), "peer_address",
+                            json_str(op->args, "peer_address"), "raft_address",
+                            json_str(op->args, "raft_address"), "version",
+                            json_str_or(op->args, "version", ""));
     if (rejoin != 0) {
         json_set_int(add, "rejoin", (int64_t)rejoin);
     }

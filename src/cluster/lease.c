@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/hosts.h"
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
@@ -329,28 +330,6 @@ static void released(struct cluster *c, void *arg, int status, json_t *result)
     timer_start(&m->timer, gone >= LEASE_EXPIRY_MS ? 1 : LEASE_EXPIRY_MS - gone);
 }
 
-static uint64_t host_by_name(struct cluster *c, const char *name)
-{
-    struct meta_view *view = NULL;
-    json_t *list = NULL;
-    uint64_t id = 0;
-    if (meta_view_open(c->o.meta, &view) != 0) {
-        return 0;
-    }
-    (void)meta_host_list(view, &list);
-    meta_view_close(view);
-    size_t i;
-    json_t *h;
-    json_array_foreach(list, i, h)
-    {
-        if (strcmp(json_str_or(h, "name", ""), name) == 0) {
-            id = (uint64_t)json_int(h, "id", 0);
-        }
-    }
-    json_decref(list);
-    return id;
-}
-
 /* The leader's own release, without a network call. */
 static void release_self(struct cluster *c, uint64_t epoch)
 {
@@ -372,12 +351,26 @@ void lease_op_move(struct cluster_op *op)
         op_fail(op, TSR_ENOTLEADER, "not the leader");
         return;
     }
-    uint64_t to = name != NULL ? host_by_name(c, name) : pick(c, holder);
+    json_t *hosts = name != NULL ? hosts_read(c) : NULL, *named = NULL;
+    bool witness = false;
+    uint64_t to = 0;
+    if (name != NULL) {
+        named = hosts_by_name(hosts, name);
+        to = (uint64_t)json_int(named, "id", 0);
+        witness = named != NULL && !hosts_have_role(named, "image");
+        json_decref(hosts);
+    } else {
+        to = pick(c, holder);
+    }
     if (to == 0) {
         op_fail(op, name != NULL ? TSR_ENOENT : TSR_EUNAVAILABLE,
                 name != NULL ? "no host is named %s"
                              : "no other host can take the admin endpoint%s",
                 name != NULL ? name : "");
+        return;
+    }
+    if (witness) {
+        op_fail(op, TSR_ECONFLICT, "host %s is a witness", name);
         return;
     }
     if (to == holder) {

@@ -1,21 +1,14 @@
 /* Membership of the consensus group follows the hosts' records: the leader adds a host that was
- * recorded, promotes it while voters are wanted, and removes those that left or came back under a
- * new incarnation. One change at a time; each look at the duty does the next step. */
+ * recorded, promotes it while voters are wanted, replaces a voter that is lost by a standby, and
+ * removes those that left or came back under a new incarnation. One change at a time; each look at
+ * the duty does the next step, which voters.c names. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/hosts.h"
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
-
-/* 1, 2 (with a warning: none may fail), 3, 3, 5, 5, ... */
-unsigned members_voters_wanted(unsigned hosts)
-{
-    if (hosts <= 3) {
-        return hosts;
-    }
-    return hosts >= VOTERS_MAX ? VOTERS_MAX : 3;
-}
 
 struct change {
     struct cluster *c;
@@ -48,56 +41,45 @@ static struct change *change_new(struct cluster *c, uint64_t id, const char *wha
     return ch;
 }
 
-static void change_refused(struct change *ch)
+/* It did not begin: nothing will call back. */
+static void change_begun(struct change *ch, int rv)
 {
-    ch->c->changing_members = false;
-    cluster_unpend(ch->c);
-    free(ch);
-}
-
-static const struct consensus_member *member_of(const struct consensus_status *st, uint64_t id)
-{
-    for (unsigned i = 0; i < st->member_count; i++) {
-        if (st->members[i].id == id) {
-            return &st->members[i];
-        }
+    if (rv != 0) {
+        ch->c->changing_members = false;
+        cluster_unpend(ch->c);
+        free(ch);
     }
-    return NULL;
 }
 
-static bool recorded(json_t *hosts, uint64_t raft_id)
-{
-    size_t i;
-    json_t *h;
-    json_array_foreach(hosts, i, h)
-    {
-        if ((uint64_t)json_int(h, "raft_id", 0) == raft_id &&
-            strcmp(json_str_or(h, "state", ""), "left") != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Step 1: who is no longer recorded goes. */
-static bool remove_one(struct cluster *c, const struct consensus_status *st, json_t *hosts)
+size_t members_view(struct cluster *c, const struct consensus_status *st, json_t *hosts,
+                    struct voters_member out[MEMBERS_MAX])
 {
     for (unsigned i = 0; i < st->member_count; i++) {
         uint64_t id = st->members[i].id;
-        if (recorded(hosts, id) || id == st->self) {
-            continue;
-        }
-        struct change *ch = change_new(c, id, "removed");
-        if (consensus_member_remove(c->o.consensus, id, changed, ch) != 0) {
-            change_refused(ch);
-        }
-        return true;
+        json_t *host = hosts_by_raft_id(hosts, id);
+        struct host_seen *seen = health_seen(c, id >> 16);
+        uint64_t since = seen == NULL ? 0 : seen->report_ms != 0 ? seen->report_ms : seen->first_ms;
+        bool self = id == st->self, fresh = host != NULL && health_fresh(c, id >> 16);
+        bool early = host != NULL && seen != NULL && seen->report_ms == 0 &&
+                     cluster_now(c) - seen->first_ms < c->o.suspect_ms &&
+                     strcmp(json_str_or(host, "state", ""), "up") == 0;
+        out[i] = (struct voters_member){
+            .id = id,
+            .role = st->members[i].role,
+            .self = self,
+            .recorded = host != NULL,
+            .image = host != NULL && hosts_have_role(host, "image"),
+            .fresh = fresh,
+            .likely = fresh || early,
+            .lost = !self && seen != NULL && cluster_now(c) - since > c->o.repair_after_ms,
+        };
     }
-    return false;
+    return st->member_count;
 }
 
-/* Step 2: who is recorded but unknown to the group is added, without a vote. */
-static bool add_one(struct cluster *c, const struct consensus_status *st, json_t *hosts)
+/* A host that is recorded but unknown to the group is added, without a vote. */
+static bool add_one(struct cluster *c, const struct voters_member *members, size_t count,
+                    json_t *hosts)
 {
     size_t i;
     json_t *h;
@@ -105,80 +87,34 @@ static bool add_one(struct cluster *c, const struct consensus_status *st, json_t
     {
         uint64_t id = (uint64_t)json_int(h, "raft_id", 0);
         const char *address = json_str(h, "raft_address");
-        if (id == 0 || address == NULL || member_of(st, id) != NULL ||
-            strcmp(json_str_or(h, "state", ""), "left") == 0) {
+        size_t m = 0;
+        while (m < count && members[m].id != id) {
+            m++;
+        }
+        if (id == 0 || address == NULL || m < count || hosts_left(h)) {
             continue;
         }
         struct change *ch = change_new(c, id, "added");
-        if (consensus_member_add(c->o.consensus, id, address, changed, ch) != 0) {
-            change_refused(ch);
-        }
+        change_begun(ch, consensus_member_add(c->o.consensus, id, address, changed, ch));
         return true;
     }
     return false;
 }
 
-/* Step 3: standbys that answer are promoted while voters are wanted. */
-static bool promote_one(struct cluster *c, const struct consensus_status *st, json_t *hosts)
+static void take(struct cluster *c, struct voters_change change)
 {
-    unsigned live = 0, voters = 0;
-    size_t i;
-    json_t *h;
-    json_array_foreach(hosts, i, h)
-    {
-        live += strcmp(json_str_or(h, "state", ""), "left") != 0;
+    static const char *const names[] = {"", "removed", "promoted", "demoted"};
+    if (change.step == VOTERS_NOTHING) {
+        return;
     }
-    for (unsigned m = 0; m < st->member_count; m++) {
-        voters += st->members[m].role == CONSENSUS_VOTER;
-    }
-    if (voters >= members_voters_wanted(live)) {
-        return false;
-    }
-    for (unsigned m = 0; m < st->member_count; m++) {
-        uint64_t id = st->members[m].id;
-        if (st->members[m].role == CONSENSUS_VOTER || !recorded(hosts, id) ||
-            !health_fresh(c, id >> 16)) {
-            continue;
-        }
-        struct change *ch = change_new(c, id, "promoted");
-        if (consensus_member_role(c->o.consensus, id, CONSENSUS_VOTER, changed, ch) != 0) {
-            change_refused(ch);
-        }
-        return true;
-    }
-    return false;
-}
-
-/* Step 4: after a removal there may be a voter too many (5 hosts become 4: 3 voters); one that does
- * not answer goes first. */
-static bool demote_one(struct cluster *c, const struct consensus_status *st, json_t *hosts)
-{
-    unsigned live = 0, voters = 0;
-    uint64_t chosen = 0;
-    size_t i;
-    json_t *h;
-    json_array_foreach(hosts, i, h)
-    {
-        live += strcmp(json_str_or(h, "state", ""), "left") != 0;
-    }
-    for (unsigned m = 0; m < st->member_count; m++) {
-        uint64_t id = st->members[m].id;
-        if (st->members[m].role != CONSENSUS_VOTER) {
-            continue;
-        }
-        voters++;
-        if (id != st->self && (chosen == 0 || health_fresh(c, chosen >> 16))) {
-            chosen = id;
-        }
-    }
-    if (voters <= members_voters_wanted(live) || chosen == 0) {
-        return false;
-    }
-    struct change *ch = change_new(c, chosen, "demoted");
-    if (consensus_member_role(c->o.consensus, chosen, CONSENSUS_STANDBY, changed, ch) != 0) {
-        change_refused(ch);
-    }
-    return true;
+    struct change *ch = change_new(c, change.id, names[change.step]);
+    int rv = change.step == VOTERS_REMOVE
+                 ? consensus_member_remove(c->o.consensus, change.id, changed, ch)
+                 : consensus_member_role(c->o.consensus, change.id,
+                                         change.step == VOTERS_PROMOTE ? CONSENSUS_VOTER
+                                                                       : CONSENSUS_STANDBY,
+                                         changed, ch);
+    change_begun(ch, rv);
 }
 
 void members_duty(struct cluster *c)
@@ -186,89 +122,22 @@ void members_duty(struct cluster *c)
     if (c->changing_members) {
         return;
     }
-    struct meta_view *view = NULL;
-    json_t *hosts = NULL;
-    if (meta_view_open(c->o.meta, &view) != 0) {
+    json_t *hosts = hosts_read(c);
+    if (json_array_size(hosts) == 0) { /* not formed, or not readable now */
+        json_decref(hosts);
         return;
     }
-    int rv = meta_host_list(view, &hosts);
-    meta_view_close(view);
     struct consensus_status *st = malloc(sizeof(*st));
-    tsr_assert(st != NULL);
+    struct voters_member *members = calloc(MEMBERS_MAX, sizeof(*members));
+    tsr_assert(st != NULL && members != NULL);
     consensus_status(c->o.consensus, st);
-    if (rv == 0 && json_array_size(hosts) > 0 && !remove_one(c, st, hosts) &&
-        !add_one(c, st, hosts) && !promote_one(c, st, hosts)) {
-        (void)demote_one(c, st, hosts);
+    size_t count = members_view(c, st, hosts, members);
+    struct voters_change change = voters_next(members, count, hosts_count(hosts));
+    if (change.step == VOTERS_REMOVE || !add_one(c, members, count, hosts)) {
+        take(c, change);
     }
+    handover_duty(c, st, members, count, hosts);
+    free(members);
     free(st);
     json_decref(hosts);
-}
-
-/* --- operators
- * ---------------------------------------------------------------------------------------- */
-
-static void transferred(void *arg, int status)
-{
-    struct cluster_op *op = arg;
-    struct cluster *c = op->c;
-    if (status == 0) {
-        op_done(op, 0, json_object(), NULL);
-    } else {
-        op_fail(op, status, "leadership was not handed over");
-    }
-    cluster_unpend(c);
-}
-
-void members_op_transfer(struct cluster_op *op)
-{
-    struct cluster *c = op->c;
-    c->pending++;
-    int rv = consensus_transfer(c->o.consensus, 0, transferred, op);
-    if (rv != 0) {
-        op_fail(op, rv, "leadership can not be handed over now");
-        cluster_unpend(c);
-    }
-}
-
-static void host_removed(struct cluster *c, void *arg, int status, json_t *result,
-                         const struct err *err)
-{
-    op_done(arg, status, json_incref(result), err);
-    planner_want(c);
-    cluster_kick(c);
-}
-
-/* A host that is gone for good: it must be down, so that nobody removes a working one by mistake.
- */
-void members_op_remove(struct cluster_op *op)
-{
-    struct cluster *c = op->c;
-    const char *name = json_str_or(op->args, "host", "");
-    bool force = json_bool(op->args, "force", false);
-    struct meta_view *view = NULL;
-    json_t *hosts = NULL, *h;
-    uint64_t id = 0;
-    if (meta_view_open(c->o.meta, &view) == 0) {
-        (void)meta_host_list(view, &hosts);
-        meta_view_close(view);
-    }
-    size_t i;
-    json_array_foreach(hosts, i, h)
-    {
-        if (strcmp(json_str_or(h, "name", ""), name) == 0 &&
-            strcmp(json_str_or(h, "state", ""), "left") != 0) {
-            id = (uint64_t)json_int(h, "id", 0);
-        }
-    }
-    json_decref(hosts);
-    if (id == 0) {
-        op_fail(op, TSR_ENOENT, "no host is named %s", name);
-    } else if (id == c->o.self) {
-        op_fail(op, TSR_ECONFLICT, "this host leads: hand over leadership first");
-    } else if (!force && health_fresh(c, id)) {
-        op_fail(op, TSR_ECONFLICT, "host %s is up: stop it first, or use --force", name);
-    } else {
-        cluster_submit(c, json_pack("{s:s,s:I}", "op", "host.remove", "id", (json_int_t)id),
-                       host_removed, op);
-    }
 }

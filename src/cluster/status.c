@@ -6,13 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/hosts.h"
 #include "cluster/internal.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/str.h"
 
-static void warn(json_t *list, const char *code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void warn(json_t *list, const char *code, const char *fmt, ...)
+void status_warn(json_t *list, const char *code, const char *fmt, ...)
 {
     char text[256];
     va_list args;
@@ -104,7 +103,7 @@ void status_op_hosts(struct cluster_op *op)
     op_done(op, 0, out, NULL);
 }
 
-static void add_warnings(json_t *out, json_t *hosts, const struct consensus_status *st, bool ready,
+static void add_warnings(struct cluster *c, json_t *out, json_t *hosts, bool ready,
                          unsigned replicas)
 {
     json_t *list = json_array(), *h;
@@ -125,44 +124,44 @@ static void add_warnings(json_t *out, json_t *hosts, const struct consensus_stat
         int64_t available = json_int(h, "available_bytes", -1),
                 total = json_int(h, "total_bytes", -1);
         if (available >= 0 && available < total / 10) {
-            warn(list, "DISK_NEARFULL", "host %s has %lld of %lld MiB left",
-                 json_str_or(h, "name", "?"), (long long)(available >> 20),
-                 (long long)(total >> 20));
+            status_warn(list, "DISK_NEARFULL", "host %s has %lld of %lld MiB left",
+                        json_str_or(h, "name", "?"), (long long)(available >> 20),
+                        (long long)(total >> 20));
         }
         if (!up) {
-            warn(list, "HOST_DOWN", "host %s is %s", json_str_or(h, "name", "?"),
-                 json_str_or(h, "state", "?"));
+            status_warn(list, hosts_have_role(h, "image") ? "HOST_DOWN" : "WITNESS_DOWN",
+                        "host %s is %s", json_str_or(h, "name", "?"), json_str_or(h, "state", "?"));
         }
         int64_t missing = json_int(json_obj(h, "report"), "replicas_missing", 0);
         if (missing > 0) {
-            warn(list, "REPLICAS_LOW", "host %s is still fetching %lld replicas",
-                 json_str_or(h, "name", "?"), (long long)missing);
+            status_warn(list, "REPLICAS_LOW", "host %s is still fetching %lld replicas",
+                        json_str_or(h, "name", "?"), (long long)missing);
         }
         if (json_int(json_obj(h, "report"), "damaged_records", 0) > 0) {
-            warn(list, "STATE_DAMAGED", "host %s met damaged records in its metadata store",
-                 json_str_or(h, "name", "?"));
+            status_warn(list, "STATE_DAMAGED", "host %s met damaged records in its metadata store",
+                        json_str_or(h, "name", "?"));
         }
         if (json_int(json_obj(h, "report"), "bad_chunks", 0) > 0) {
-            warn(list, "CHUNK_BAD", "host %s has quarantined damaged chunks",
-                 json_str_or(h, "name", "?"));
+            status_warn(list, "CHUNK_BAD", "host %s has quarantined damaged chunks",
+                        json_str_or(h, "name", "?"));
         }
     }
     if (!ready) {
-        warn(list, "NO_QUORUM", "no majority of voters can be reached: changes are refused");
+        status_warn(list, "NO_QUORUM", "no majority of voters can be reached: changes are refused");
     }
     if (voters > 0 && voters % 2 == 0) {
-        warn(list, "EVEN_VOTERS", "%u voters: %s", voters,
-             voters == 2 ? "neither host may fail for changes; add a third host or a witness"
-                         : "an odd number tolerates as many failures with one host less");
+        status_warn(list, "EVEN_VOTERS", "%u voters: %s", voters,
+                    voters == 2 ? "neither host may fail for changes; add a third host or a witness"
+                                : "an odd number tolerates as many failures with one host less");
     }
     if (voters >= 3 && voters_up <= voters / 2 + 1 && voters_up < voters) {
-        warn(list, "QUORUM_AT_RISK", "one more voter lost means no majority");
+        status_warn(list, "QUORUM_AT_RISK", "one more voter lost means no majority");
     }
     if (image_hosts < replicas) {
-        warn(list, "FEW_IMAGE_HOSTS", "%u image hosts for %u wanted replicas", image_hosts,
-             replicas);
+        status_warn(list, "FEW_IMAGE_HOSTS", "%u image hosts for %u wanted replicas", image_hosts,
+                    replicas);
     }
-    (void)st;
+    watch_warnings(c, list, hosts);
     json_set_str(out, "health", json_array_size(list) == 0 ? "OK" : ready ? "WARNING" : "ERROR");
     json_object_set_new(out, "warnings", list);
 }
@@ -213,7 +212,7 @@ void status_op(struct cluster_op *op)
     json_set_bool(out, "ready", health.ready);
     json_set_int(out, "stale_seconds",
                  health.stale_ms == UINT64_MAX ? -1 : (int64_t)(health.stale_ms / 1000));
-    add_warnings(out, hosts, st, health.ready, c->o.replicas);
+    add_warnings(c, out, hosts, health.ready, c->o.replicas);
     json_object_set_new(out, "hosts", hosts);
     free(st);
     op_done(op, 0, out, NULL);

@@ -16,6 +16,7 @@
 #include "daemon/daemon.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
+#include "tessera/sys/cert.h"
 #include "tessera/sys/signal.h"
 
 enum {
@@ -298,6 +299,9 @@ static int open_services(struct daemon *d, struct err *err)
         .arg = d,
     };
     settings_cluster(&d->cfg, &cluster);
+    if (cert_not_after(d->files.cert_pem, &cluster.cert_expires_s) != 0) {
+        cluster.cert_expires_s = 0;
+    }
     memcpy(cluster.boot, d->boot, sizeof(cluster.boot));
     rv = settings_join_pin(d, cluster.ca_fingerprint, err);
     if (rv != 0) {

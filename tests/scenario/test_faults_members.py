@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""From one host to five, with kills while joining; hosts removed; two hosts of which one dies."""
+"""From one host to five, with kills while joining; hosts removed, the leader too; two hosts of which one dies; two
+hosts and a witness, of which each dies; a voter that is lost and replaced; a disk of the past that comes back."""
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
 import time
 
 import lib
@@ -20,9 +23,13 @@ class Extra:
         self.base = cluster.base + number - 1
         self.process = None
 
+    def record(self):
+        return {"name": self.name, "api_url": f"https://127.0.0.1:{self.base}", "admin_socket": self.socket,
+                "data_dir": self.data}
+
     def start(self):
         os.makedirs(self.data, exist_ok=True)
-        values = {"data_dir": self.data, "host_name": self.name, "api_listen": f"127.0.0.1:{self.base}",
+        values = {**self.cluster.settings, "data_dir": self.data, "host_name": self.name, "api_listen": f"127.0.0.1:{self.base}",
                   "peer_listen": f"127.0.0.1:{self.base + 100}", "raft_listen": f"127.0.0.1:{self.base + 200}",
                   "advertise_address": "127.0.0.1", "log_file": os.path.join(self.folder, "log"),
                   "admin_socket": self.socket}
@@ -56,8 +63,40 @@ def roles(cluster):
     return sorted(h["raft_role"] for h in hosts_of(cluster).values())
 
 
-def token(cluster):
-    return cluster.tessera("host1", "cluster", "token", "create")["token"]
+def token(cluster, role="image"):
+    return cluster.tessera("host1", "cluster", "token", "create", "--role", role)["token"]
+
+
+class Beside:
+    """A cluster of tools/dev-cluster and the hosts beside it, for lib.Client."""
+
+    def __init__(self, cluster, extras):
+        self.cluster, self.extras = cluster, extras
+
+    def __getattr__(self, name):
+        return getattr(self.cluster, name)
+
+    def host(self, name):
+        return next((e.record() for e in self.extras if e.name == name), None) or self.cluster.host(name)
+
+
+def codes(cluster, name):
+    return {warning["code"] for warning in (cluster.status(name) or {"warnings": []})["warnings"]}
+
+
+def does(cluster, name, *words):
+    """Whether the operator's command succeeds; some of them have no output."""
+    return subprocess.run([os.path.join(lib.BIN, "tessera"), "--socket", cluster.host(name)["admin_socket"], *words],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
+                          check=False).returncode == 0
+
+
+def change_within(results, what, cluster, name, seconds=3.0):
+    began = time.monotonic()
+    with lib.Client(cluster, name) as client:
+        good = lib.wait_until(lambda: client.create("change", timeout=4).status == 201, 15)
+    results.check(f"{what}: a change is accepted within {seconds:g} s", good and time.monotonic() - began <= seconds,
+                  f"{time.monotonic() - began:.2f} s")
 
 
 def joins(cluster, results):
@@ -156,7 +195,154 @@ def two(cluster, results):
         results.check("and takes uploads", upload(cluster, alive, 61) is not None)
 
 
+def joined(cluster, extra, role="image"):
+    text = token(cluster, role)
+    return lib.wait_until(lambda: extra.tessera("cluster", "join", text)[0] == 0, 20, 0.5)
+
+
+def witness(cluster, results):
+    """Two image hosts and a witness: what a witness is and is not; each of the three dies; two of them."""
+    extra = Extra(cluster, 3).start()
+    beside = Beside(cluster, [extra])
+    try:
+        results.check("a token for an unknown role is refused",
+                      cluster.tessera("host1", "cluster", "token", "create", "--role", "voter") is None)
+        joined(cluster, extra, "witness")
+        results.check("a witness joins: three voters", lib.wait_until(lambda: roles(cluster) == ["voter"] * 3, 15))
+        results.equal("its role is recorded", hosts_of(cluster)["host3"]["roles"], ["witness"])
+        image_id, body = upload(cluster, "host1", 5)
+        with lib.Client(beside, "host3") as client:
+            through = client.create("through the witness").json()["id"]
+            results.equal("an upload through the witness", client.upload(through, body).status, 204)
+            results.equal("a download through it", client.download(image_id)[1], body.sha256)
+        with lib.Client(cluster, "host1") as client:
+            placed = {r["host"] for i in (image_id, through)
+                      for r in client.call("GET", f"/v1/images/{i}/replicas").json()["replicas"]}
+        results.equal("it holds no replica", placed, {"host1", "host2"})
+        results.equal("nor a chunk", sum(len(files) for where, _, files in os.walk(extra.data)
+                                         if "chunks" in where.split(os.sep)), 0)
+        results.check("it can not be the admin endpoint",
+                      not does(cluster, "host1", "admin-endpoint", "move", "host3"))
+        term = cluster.status("host1")["term"]
+        results.check("it hands leadership over when it has got it",
+                      does(cluster, "host1", "leader", "transfer", "host3") and
+                      lib.wait_until(lambda: cluster.status("host1")["term"] > term + 1 and
+                                     cluster.leader(["host1"]) in ("host1", "host2"), 10))
+        leader = cluster.leader(["host1"])
+        results.check("health is as it was before", lib.wait_until(
+            lambda: codes(cluster, "host1") <= {"FEW_IMAGE_HOSTS"}, 10), str(codes(cluster, "host1")))
+
+        extra.kill()
+        results.check("F03 witness killed: WITNESS_DOWN and QUORUM_AT_RISK, nothing else", lib.wait_until(
+            lambda: codes(cluster, "host1") == {"WITNESS_DOWN", "QUORUM_AT_RISK", "FEW_IMAGE_HOSTS"}, 12),
+            str(codes(cluster, "host1")))
+        change_within(results, "F03", cluster, "host1")
+        results.equal("F03: the leader is the same", cluster.leader(["host1"]), leader)
+        extra.start()
+        lib.wait_until(lambda: not codes(cluster, "host1") & {"WITNESS_DOWN"}, 15)
+
+        other = "host2" if leader == "host1" else "host1"
+        cluster.kill(leader)
+        change_within(results, f"{leader}, the leader, killed", cluster, other)
+        downloads(cluster, results, "one image host and the witness", [(image_id, body), (through, body)], [other])
+        results.check("the image host leads, not the witness", lib.wait_until(
+            lambda: cluster.leader([other]) == other, 15))
+        extra.kill()
+        with lib.Client(cluster, other) as client:
+            reply = lib.wait_until(lambda: (lambda r: r.status == 503 and r)(client.create("no", timeout=20)), 15)
+            results.check("F05 one of three alive: changes are refused with a reason", reply, repr(reply))
+            reply = client.show(image_id)
+            results.check("F05: an image is shown, marked stale",
+                          reply.status == 200 and "X-Tessera-Stale" in reply.headers)
+            results.equal("F05: and downloaded", client.download(image_id)[1], body.sha256)
+        results.check("F05: status answers and names NO_QUORUM", "NO_QUORUM" in codes(cluster, other))
+        time.sleep(2)
+        results.check("F05: nothing promotes itself", cluster.status(other)["leader"] is None)
+        extra.start()
+        change_within(results, "F05: the witness is back", cluster, other, 6)
+        cluster.start(leader)
+        results.check("all are up", lib.wait_until(
+            lambda: all(h["state"] == "up" for h in hosts_of(cluster).values()), 20))
+    finally:
+        extra.kill()
+
+
+def replaced(cluster, results):
+    """Two join at once; a lost voter is replaced by the standby; the leader is removed; what comes back stays out."""
+    extras = {n: Extra(cluster, n) for n in (4, 5)}
+    beside = Beside(cluster, list(extras.values()))
+    try:
+        tokens = {n: token(cluster) for n in extras}
+        threads = [threading.Thread(target=lambda n=n: extras[n].start().tessera("cluster", "join", tokens[n]))
+                   for n in extras]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        results.check("F44 two join at once: five voters", lib.wait_until(
+            lambda: roles(cluster) == ["voter"] * 5, 20), str(roles(cluster)))
+        extras[5].kill()
+        results.check("a host that is down is removed", lib.wait_until(
+            lambda: cluster.tessera("host1", "host", "remove", "host5") is not None or
+            "host5" not in hosts_of(cluster), 15, 0.5))
+        results.check("three voters and a standby are left", lib.wait_until(
+            lambda: roles(cluster) == ["standby"] + ["voter"] * 3, 15), str(roles(cluster)))
+        standby = next(n for n, h in hosts_of(cluster).items() if h["raft_role"] == "standby")
+        victim = next(n for n, h in hosts_of(cluster).items()
+                      if h["raft_role"] == "voter" and not h["leader"] and n in ("host2", "host3"))
+        cluster.kill(victim)
+        good = lib.wait_until(lambda: hosts_of(cluster)[standby]["raft_role"] == "voter" and
+                              hosts_of(cluster)[victim]["raft_role"] == "standby", 25)
+        results.check("F44 a voter is lost: the standby takes its vote", good, str(roles(cluster)))
+        cluster.start(victim)
+        results.check("it comes back, and stays a standby", lib.wait_until(
+            lambda: hosts_of(cluster)[victim]["state"] == "up", 15) and
+            hosts_of(cluster)[victim]["raft_role"] == "standby")
+
+        results.check("leadership is handed to a host by name", does(cluster, "host1", "leader", "transfer", "host4"))
+        lib.wait_until(lambda: cluster.leader(["host1"]) == "host4", 10)
+        began = time.monotonic()
+        removed = does(cluster, "host1", "host", "remove", "host4", "--force")
+        results.check("F44 the leader is removed: it hands over first", removed and lib.wait_until(
+            lambda: "host4" not in hosts_of(cluster) and cluster.leader(["host1"]) not in (None, "host4"), 10),
+            f"{time.monotonic() - began:.1f} s")
+        change_within(results, "after that", cluster, "host1")
+        results.check("three voters are left", lib.wait_until(lambda: roles(cluster) == ["voter"] * 3, 20),
+                      str(roles(cluster)))
+        with lib.Client(beside, "host4") as client, contextlib.suppress(*lib.NETWORK_ERRORS):
+            results.check("the removed host, still running, changes nothing",
+                          client.create("from outside", timeout=20).status == 503)
+        copy = extras[4].data + ".copy"
+        extras[4].kill()
+        shutil.copytree(extras[4].data, copy)
+        term = cluster.status("host1")["term"]
+        extras[4].start()
+        time.sleep(3)
+        results.check("started again it stays out and disturbs nobody",
+                      "host4" not in hosts_of(cluster) and cluster.status("host1")["term"] == term)
+        extras[4].kill()
+        shutil.rmtree(extras[4].data)
+        extras[4].start()
+        results.check("emptied it joins again, under a new incarnation", joined(cluster, extras[4]) and lib.wait_until(
+            lambda: hosts_of(cluster)["host4"]["incarnation"] == 2 and hosts_of(cluster)["host4"]["state"] == "up", 15))
+        extras[4].kill()
+        shutil.rmtree(extras[4].data)
+        shutil.copytree(copy, extras[4].data)
+        term = cluster.status("host1")["term"]
+        extras[4].start()
+        lib.wait_until(lambda: hosts_of(cluster)["host4"]["state"] == "down", 15)
+        results.check("F34 its status says what to do", "HOST_REMOVED" in str(extras[4].tessera("status")))
+        results.check("F34 the disk of its earlier incarnation is not let in", hosts_of(cluster)["host4"]["state"] == "down"
+                      and cluster.status("host1")["term"] == term, hosts_of(cluster)["host4"]["state"])
+        change_within(results, "F34", cluster, "host1")
+    finally:
+        for extra in extras.values():
+            extra.kill()
+
+
 if __name__ == "__main__":
     NAME = os.path.basename(__file__)
-    FAILED = [lib.run_test(f"{NAME} joins", joins, hosts=1), lib.run_test(f"{NAME} two", two, hosts=2)]
+    FAILED = [lib.run_test(f"{NAME} joins", joins, hosts=1), lib.run_test(f"{NAME} two", two, hosts=2),
+              lib.run_test(f"{NAME} witness", witness, hosts=2),
+              lib.run_test(f"{NAME} replaced", replaced, hosts=3, settings={"repair_after_ms": "5s"})]
     raise SystemExit(any(FAILED))

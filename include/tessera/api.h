@@ -10,6 +10,7 @@
 #include "tessera/image.h"
 
 struct api;
+struct config_list;
 /* Everything the faces use; borrowed, outlives the api. */
 struct api_options {
     struct loop *loop;
@@ -19,6 +20,7 @@ struct api_options {
     struct image_ctx *image;
     const char *public_endpoint, *internal_endpoint; /* "" = not set */
     const char *region;
+    const struct config_list *cors_origins; /* may be NULL */
     const char *store_id;
     const char *host_name;
     uint64_t self;

@@ -138,7 +138,10 @@ bool image_upload_write(struct image_upload *u, const void *data, size_t size);
 /* End of body: length and format agree -> seal -> activate. @cb once with the refusal or 0; gone
  * then. */
 void image_upload_finish(struct image_upload *u, image_cb cb, void *arg);
-/* The client is gone or sent garbage: image back to `queued`. Gone. No callback. */
+/* What comes is no body: fails as if a write was refused, so that on_fail tells when the image is
+ * `queued` again. */
+void image_upload_fail(struct image_upload *u, int status, const struct err *err);
+/* The client is gone: image back to `queued`. Gone. No callback. */
 void image_upload_abort(struct image_upload *u);
 
 /* --- download (section 2.4)

@@ -46,6 +46,7 @@ void api_reconfigure(struct api *api, const struct api_options *options)
     o->public_endpoint = options->public_endpoint;
     o->internal_endpoint = options->internal_endpoint;
     o->region = options->region;
+    o->cors_origins = options->cors_origins;
     o->json_body_max = options->json_body_max;
     o->limit_default = options->limit_default;
     o->limit_max = options->limit_max;
@@ -327,11 +328,8 @@ static bool pattern_match(const char *pattern, const struct http_segments *segme
 
 static bool is_minor_version(const char *segment)
 {
-    static const char *const minors[] = {"v2.0",  "v2.1",  "v2.2",  "v2.3", "v2.4",  "v2.5",
-                                         "v2.6",  "v2.7",  "v2.8",  "v2.9", "v2.10", "v2.11",
-                                         "v2.12", "v2.13", "v2.15", "v2.17"};
-    for (size_t i = 0; i < array_len(minors); i++) {
-        if (strcmp(minors[i], segment) == 0) {
+    for (size_t i = 0; i < api_minor_count; i++) {
+        if (str_starts(segment, "v2.") && strcmp(api_minors[i], segment + 3) == 0) {
             return true;
         }
     }
@@ -602,6 +600,33 @@ static void fold_minor_version(struct http_segments *segments)
     }
 }
 
+/* "Accept: application/vnd.openstack.images-v2.7" asks for that version of a path that names none.
+ */
+static void add_version(struct api_req *r)
+{
+    static const char media[] = "application/vnd.openstack.images-";
+    const char *accept = http_header(r->http, "Accept");
+    struct http_segments *s = &r->segments;
+    if (accept == NULL || !str_starts(accept, media) || s->count == 0 ||
+        s->count == HTTP_SEGMENTS_MAX || s->segment[0][0] == '\0') {
+        return;
+    }
+    char version[8];
+    const char *at = accept + sizeof(media) - 1;
+    size_t size = strcspn(at, ",; +");
+    if (size >= sizeof(version)) {
+        return;
+    }
+    memcpy(version, at, size);
+    version[size] = '\0';
+    if (strcmp(version, "v2") == 0 || is_minor_version(version)) {
+        static char v2[] = "v2";
+        memmove(&s->segment[1], &s->segment[0], s->count * sizeof(s->segment[0]));
+        s->segment[0] = v2;
+        s->count++;
+    }
+}
+
 void api_handle(void *arg, struct http_req *http)
 {
     struct api *api = arg;
@@ -617,6 +642,9 @@ void api_handle(void *arg, struct http_req *http)
     http_set_data(http, r);
     http_on_abort(http, req_aborted);
     r->local = is_local(http);
+    if (api_cors(r)) {
+        return;
+    }
     if (!http_segments_parse(http_path(http), &r->segments)) {
         api_errorf(r, TSR_ENOENT, "The resource could not be found.");
         return;
@@ -628,6 +656,10 @@ void api_handle(void *arg, struct http_req *http)
     }
     struct match m;
     find_route(r, &m);
+    if (m.route == NULL && m.allow[0] == '\0') {
+        add_version(r);
+        find_route(r, &m);
+    }
     r->route = m.route;
     if (m.route == NULL && m.allow[0] != '\0') {
         http_set_header(http, "Allow", m.allow);

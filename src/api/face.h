@@ -73,6 +73,9 @@ bool api_release(struct api_req *r);
  * changed through another host. false: it is not valid any more, and the error was replied. */
 bool api_token_again(struct api_req *r);
 
+/* cors.c: headers for browsers of other origins; true: a preflight, which was answered. */
+bool api_cors(struct api_req *r);
+
 /* A view for this request's reads; on failure the error was replied and NULL is returned. */
 struct meta_view *api_view(struct api_req *r);
 
@@ -90,6 +93,10 @@ void api_errorf(struct api_req *r, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Same with a status of one's own. */
 void api_error_status(struct api_req *r, int status, const char *message);
+
+/* Minor versions of the Image API that are served, newest first: "17", ... */
+extern const char *const api_minors[];
+extern const size_t api_minor_count;
 
 /* "https://host:9292" of this request for links, by rule: public_endpoint, else the request's own.
  */

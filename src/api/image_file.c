@@ -61,9 +61,9 @@ static void upload_body_cb(struct http_req *http, int status, const char *data, 
         return; /* the abort callback follows */
     }
     if (status != 0) {
-        upload_forget(r);
-        image_upload_abort(u);
-        api_errorf(r, TSR_EINVAL, "The request body could not be read.");
+        struct err err = {0};
+        (void)err_set(&err, TSR_EINVAL, "The request body could not be read.");
+        image_upload_fail(u, TSR_EINVAL, &err); /* upload_failed follows */
         return;
     }
     if (size == 0) {

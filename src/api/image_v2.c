@@ -108,8 +108,9 @@ static void reply_image(struct api_req *r, int status, json_t *image)
 /* --- discovery
  * ---------------------------------------------------------------------------------------- */
 
-static const char *const versions[] = {"17", "15", "13", "12", "11", "10", "9", "8",
-                                       "7",  "6",  "5",  "4",  "3",  "2",  "1", "0"};
+const char *const api_minors[] = {"17", "15", "13", "12", "11", "10", "9", "8",
+                                  "7",  "6",  "5",  "4",  "3",  "2",  "1", "0"};
+const size_t api_minor_count = array_len(api_minors);
 
 static void reply_versions(struct api_req *r, int status)
 {
@@ -121,9 +122,9 @@ static void reply_versions(struct api_req *r, int status)
         url[--size] = '\0';
     }
     strncat(url, "/v2/", sizeof(url) - size - 1);
-    for (size_t i = 0; i < array_len(versions) && list != NULL; i++) {
+    for (size_t i = 0; i < api_minor_count && list != NULL; i++) {
         char id[16];
-        (void)snprintf(id, sizeof(id), "v2.%s", versions[i]);
+        (void)snprintf(id, sizeof(id), "v2.%s", api_minors[i]);
         if (json_array_append_new(list, json_pack("{s:s, s:s, s:[{s:s, s:s}]}", "id", id, "status",
                                                   i == 0 ? "CURRENT" : "SUPPORTED", "links", "rel",
                                                   "self", "href", url)) != 0) {

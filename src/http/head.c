@@ -1,5 +1,9 @@
 /* Heads and framing by libhttp-parser, with the checks that it leaves to its users.
  *
+ * The parser is lenient where that lets two readers see two messages: a line that ends in a lone
+ * line feed or is folded, a size of a chunk or its data that something else than CR LF ends. Those
+ * are refused here (RFC 9112 sections 2.2, 5.2 and 7.1), by a look at the bytes that it has taken.
+ *
  * The parser's callbacks only note what happened and pause it; http_parse_step turns that into one
  * event. Strings are collected in one buffer, 0-terminated one after the other. */
 #include "http/head.h"
@@ -23,6 +27,9 @@ struct http_parse {
     bool has_head; /* and its head is complete */
     size_t head_bytes;
     enum head_part part;
+    char last;         /* byte of the head that was taken last; 0: none */
+    unsigned line_end; /* bytes of the CR LF behind a chunk's data that are still to come */
+    bool chunk_head;   /* the size of a chunk was just read */
     struct buf text;
     struct http_head_field *fields;
     size_t field_count;
@@ -57,6 +64,7 @@ static int message_begin(http_parser *parser)
     p->begun = true;
     p->has_head = false;
     p->part = PART_NONE;
+    p->line_end = 0;
     p->field_count = 0;
     buf_clear(&p->text);
     p->text.failed = false;
@@ -277,10 +285,19 @@ static int on_body(http_parser *parser, const char *at, size_t size)
     return 0;
 }
 
+static int on_chunk_head(http_parser *parser)
+{
+    struct http_parse *p = self(parser);
+    p->chunk_head = true;
+    pause_at(p, HTTP_EV_MORE);
+    return 0;
+}
+
 static int on_end(http_parser *parser)
 {
     struct http_parse *p = self(parser);
     p->begun = false;
+    p->last = 0;
     p->has_head = false;
     p->head_bytes = 0;
     pause_at(p, HTTP_EV_END);
@@ -294,6 +311,7 @@ static const http_parser_settings settings = {
     .on_header_value = on_value,
     .on_headers_complete = on_head,
     .on_body = on_body,
+    .on_chunk_header = on_chunk_head,
     .on_message_complete = on_end,
 };
 
@@ -334,38 +352,121 @@ static enum http_event parse_failed(struct http_parse *p)
     return HTTP_EV_BAD;
 }
 
+/* --- line ends ------------------------------------------------------------------------------ */
+
+/* Lines of a head end in CR LF, and none begins with a blank. */
+static bool lines_valid(struct http_parse *p, const char *data, size_t size)
+{
+    size_t at = 0;
+    if (size > 0 && p->last == '\n' && (data[0] == ' ' || data[0] == '\t')) {
+        return false;
+    }
+    while (at < size) {
+        const char *lf = memchr(data + at, '\n', size - at);
+        if (lf == NULL) {
+            break;
+        }
+        at = (size_t)(lf - data);
+        char before = at > 0 ? data[at - 1] : p->last;
+        at++;
+        if (before != '\r' || (at < size && (data[at] == ' ' || data[at] == '\t'))) {
+            return false;
+        }
+    }
+    p->last = size > 0 ? data[size - 1] : p->last;
+    return true;
+}
+
+/* The bytes behind a chunk's data, which are the first ones of this step. */
+static bool line_end_valid(struct http_parse *p, const char *data, size_t size)
+{
+    for (size_t i = 0; i < size && p->line_end > 0; i++, p->line_end--) {
+        if (data[i] != (p->line_end == 2 ? '\r' : '\n')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A chunk's data is over: take what the parser took behind it back unless it is the line's end; the
+ * next step refuses it. */
+static size_t chunk_over(struct http_parse *p, const char *data, size_t used)
+{
+    const char *end = p->body + p->body_size;
+    p->line_end = 2;
+    if (end < data + used && *end == '\r') {
+        p->line_end = 1;
+        return used;
+    }
+    return (size_t)(end - data);
+}
+
+/* The parser up to its next event. The size of a chunk is none for the caller. */
+static enum http_errno execute(struct http_parse *p, const char *data, size_t size, size_t *used)
+{
+    enum http_errno error = HPE_OK;
+    do {
+        p->event = HTTP_EV_MORE;
+        p->chunk_head = false;
+        http_parser_pause(&p->parser, 0);
+        *used += http_parser_execute(&p->parser, &settings, data + *used, size - *used);
+        error = HTTP_PARSER_ERRNO(&p->parser);
+        if (p->chunk_head && data[*used - 1] != '\n') {
+            p->status = 400;
+        }
+    } while (p->chunk_head && p->event == HTTP_EV_MORE && p->status == 0 && *used < size);
+    return error;
+}
+
+/* Is what the parser took in this step written as it must be? */
+static bool step_valid(struct http_parse *p, const char *data, size_t used, bool in_head)
+{
+    bool chunked = (p->parser.flags & F_CHUNKED) != 0;
+    if (in_head) {
+        return lines_valid(p, data, used) && (p->event != HTTP_EV_HEAD || data[used] == '\n');
+    }
+    return p->status == 0 && (p->event != HTTP_EV_END || !chunked || data[used - 1] == '\n');
+}
+
+static bool fields_ready(struct http_parse *p)
+{
+    if (p->fields == NULL) {
+        p->fields = calloc(HTTP_HEADERS_MAX, sizeof *p->fields);
+    }
+    return p->fields != NULL;
+}
+
 enum http_event http_parse_step(struct http_parse *p, const char *data, size_t size,
                                 size_t *used_out, const char **body_out, size_t *body_size_out)
 {
     tsr_assert(size > 0); /* the parser takes size 0 for the end of the stream */
     *used_out = 0;
+    if (p->status == 0 && (!fields_ready(p) || !line_end_valid(p, data, size))) {
+        p->status = p->fields == NULL ? 500 : 400;
+    }
     if (p->status != 0) {
         return HTTP_EV_BAD;
     }
-    if (p->fields == NULL) {
-        p->fields = calloc(HTTP_HEADERS_MAX, sizeof *p->fields);
-        if (p->fields == NULL) {
-            p->status = 500;
-            return HTTP_EV_BAD;
-        }
-    }
     bool in_head = !p->has_head;
-    p->event = HTTP_EV_MORE;
-    http_parser_pause(&p->parser, 0);
-    size_t used = http_parser_execute(&p->parser, &settings, data, size);
-    *used_out = used;
-    enum http_errno error = HTTP_PARSER_ERRNO(&p->parser);
+    enum http_errno error = execute(p, data, size, used_out);
     if (error != HPE_OK && error != HPE_PAUSED) {
         return parse_failed(p);
     }
+    if (!step_valid(p, data, *used_out, in_head)) {
+        p->status = 400;
+        return HTTP_EV_BAD;
+    }
     if (in_head && p->event != HTTP_EV_END) {
-        p->head_bytes += used;
+        p->head_bytes += *used_out;
         if (p->head_bytes > HTTP_HEAD_BYTES_MAX) {
             p->status = 431;
             return HTTP_EV_BAD;
         }
     }
     if (p->event == HTTP_EV_BODY) {
+        if ((p->parser.flags & F_CHUNKED) != 0 && p->parser.content_length == 0) {
+            *used_out = chunk_over(p, data, *used_out);
+        }
         *body_out = p->body;
         *body_size_out = p->body_size;
     }

@@ -540,3 +540,10 @@ void image_upload_abort(struct image_upload *u)
     /* CHECKED, SAVING: seen when the answer comes. SEALING, ACTIVATING: goes on. ABORTING: so too.
      */
 }
+
+void image_upload_fail(struct image_upload *u, int status, const struct err *err)
+{
+    if (u->state == UP_OPEN && u->status == 0) {
+        upload_fail(u, status, err);
+    }
+}

@@ -125,6 +125,14 @@ struct err;
       "Records in a page of a list when the client names no limit.") \
     X(json_body_max, SIZE, "1MiB", CONFIG_KIB, 16 * CONFIG_MIB, "bytes", CLUSTER, LIVE, \
       "Largest JSON body of a request.") \
+    X(cors_origins, LIST, "", 0, 64, "origins", CLUSTER, LIVE, \
+      "Origins of web pages that browsers may let use the API, like https://cloud.example.org; * is all. Empty: none.") \
+    X(connections_max, INT, "20000", 16, 1000000, "connections", HOST, RESTART, \
+      "Client connections that this host keeps at a time; more are closed at once.") \
+    X(head_timeout_ms, DURATION, "30s", CONFIG_SECOND, CONFIG_HOUR, "time", HOST, RESTART, \
+      "A client whose request's head is not complete after so long is cut off.") \
+    X(keep_alive_ms, DURATION, "75s", CONFIG_SECOND, CONFIG_DAY, "time", HOST, RESTART, \
+      "A connection without a request is closed after so long.") \
     X(upload_idle_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, RESTART, \
       "An upload that sends nothing for so long is aborted.") \
     X(read_consistency, CHOICE, "linearizable", 0, 16, "linearizable|local", CLUSTER, LIVE, \

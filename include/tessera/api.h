@@ -15,6 +15,7 @@ struct config_list;
 struct api_options {
     struct loop *loop;
     struct meta *meta; /* NULL: this host is not part of a cluster yet (only /v1/init, /v1/join) */
+    const char *unformed; /* what requests are told then; NULL or "" = that it is in no cluster */
     struct identity *identity;
     struct cluster *cluster;
     struct image_ctx *image;

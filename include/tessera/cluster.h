@@ -101,6 +101,10 @@ struct cluster_options {
         stage_life_ms; /* staged data that nobody imports is dropped after so long; 0 = never */
     unsigned replicas;
     void (*leader_minute)(void *arg); /* called once a minute while this host leads */
+    /* The leader found, with a majority of the other voters behind it, that this host's store is
+     * damaged or differs from theirs: stop serving and rebuild it. May not return. NULL: never. */
+    void (*on_rebuild)(void *arg, const char *code, const char *reason);
+    const char *rebuilt_code, *rebuilt_reason; /* why this process began anew; NULL: it did not */
     void *arg;
 };
 int cluster_new(const struct cluster_options *options, struct cluster **out);

@@ -143,6 +143,11 @@ int consensus_open(const struct consensus_options *options, struct consensus **o
 /* Blocking: write the first log of a new cluster with this host as the only voter.
  * TSR_EEXIST: there is a log already. */
 int consensus_bootstrap(struct fs *fs, const char *dir, uint64_t self, const char *address);
+/* Blocking: before a host runs under a new id for the first time, make @dir and an empty vote
+ * record in it. Who finds it missing later (consensus_prepared is false) must not run under that id
+ * again: what it has acknowledged is lost. */
+int consensus_prepare(struct fs *fs, const char *dir);
+bool consensus_prepared(struct fs *fs, const char *dir);
 /* Whether @dir holds a log or marker. */
 bool consensus_exists(struct fs *fs, const char *dir);
 int consensus_start(struct consensus *c);

@@ -29,7 +29,8 @@ struct meta;
 extern const char *const meta_databases[];
 extern const unsigned meta_database_count;
 
-/* @kv is taken over. TSR_ECORRUPT: the store is damaged or from a newer version. Blocking. */
+/* @kv is taken over. TSR_ECORRUPT: the store is damaged. TSR_ENOTSUP: of another version. Blocking.
+ */
 int meta_open(struct kv *kv, struct meta **out, struct err *err);
 struct fsm *meta_fsm(struct meta *m);
 /* From now on meta_submit and meta_barrier work, by way of @consensus on its @control loop. */
@@ -131,6 +132,11 @@ uint64_t meta_view_index(struct meta_view *v);
  * that is opened behind the barrier of a change to them has another number than those before. Never
  * 0. */
 uint64_t meta_view_directory(struct meta_view *v);
+
+/* What the command with this id came to, while it is in the result window: *code_out (0 or a TSR_
+ * code) and its result. TSR_ENOENT: not applied here (yet), or long ago. */
+int meta_outcome(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE], int *code_out,
+                 json_t **out);
 
 /* Objects returned are new references: the caller decrefs. TSR_ENOENT, TSR_ECORRUPT, TSR_EIO. */
 

@@ -675,7 +675,9 @@ void api_handle(void *arg, struct http_req *http)
         return;
     }
     if (r->o->meta == NULL && (m.route->flags & API_UNFORMED) == 0) {
-        api_errorf(r, TSR_EUNAVAILABLE, "This host is not part of a cluster yet.");
+        bool told = r->o->unformed != NULL && r->o->unformed[0] != '\0';
+        api_errorf(r, TSR_EUNAVAILABLE, "%s",
+                   told ? r->o->unformed : "This host is not part of a cluster yet.");
         return;
     }
     step_token(r);

@@ -22,6 +22,7 @@ static const struct method {
     {"endpoint.release", lease_on_release, 0},
     {"leader.transfer", host_op_transfer, ON_LEADER},
     {"host.admit", host_op_admit, 0},
+    {"host.rejoin", rejoin_op, 0},
     {"token.create", token_op_create, 0},
 };
 

@@ -58,8 +58,17 @@ static void submit_cb(struct meta_submit *req, int status, json_t *result, const
 
 void cluster_submit(struct cluster *c, json_t *command, cluster_submit_cb cb, void *arg)
 {
+    cluster_submit_as(c, NULL, command, cb, arg);
+}
+
+void cluster_submit_as(struct cluster *c, const uint8_t *id, json_t *command, cluster_submit_cb cb,
+                       void *arg)
+{
     struct submit *s = calloc(1, sizeof(*s));
     tsr_assert(s != NULL && command != NULL);
+    if (id != NULL) {
+        memcpy(s->req.id, id, sizeof(s->req.id));
+    }
     s->c = c;
     s->cb = cb;
     s->arg = arg;
@@ -218,6 +227,7 @@ static void on_duty_timer(struct timer *t)
     watch_duty(c);
     lease_duty(c);
     members_duty(c);
+    rejoin_duty(c);
     planner_duty(c);
     imports_duty(c);
     uint64_t now = cluster_now(c);
@@ -266,6 +276,7 @@ void cluster_reconfigure(struct cluster *c, const struct cluster_options *option
 void cluster_start(struct cluster *c)
 {
     c->started = true;
+    c->started_ms = cluster_now(c);
     timer_start(&c->report_timer, 1);
     timer_start(&c->lease_timer, 1);
 }

@@ -56,6 +56,7 @@ static json_t *make_report(struct cluster *c)
     json_set_str(r, "version", c->o.version);
     json_set_bool(r, "draining", c->draining);
     watch_report(c, r);
+    rejoin_report(c, r);
     if (c->o.replicator != NULL && *c->o.replicator != NULL) {
         struct replicator_stats rs;
         replicator_stats(*c->o.replicator, &rs);
@@ -141,6 +142,7 @@ static void report_done(struct cluster *c, void *arg, int status, json_t *result
     if (status == 0 && result != NULL) {
         take_table(c, result);
         take_reports(c, json_obj(result, "reports"));
+        rejoin_answered(c, result);
     }
 }
 
@@ -164,6 +166,7 @@ static void note_report(struct cluster *c, uint64_t from, json_t *report)
     json_decref(s->report);
     s->report = json_incref(report);
     watch_note(c, report);
+    rejoin_heard(c, s);
 }
 
 void health_report(struct cluster *c)
@@ -202,7 +205,12 @@ void health_on_report(struct cluster_op *op)
         return;
     }
     note_report(c, op->from, op->args);
-    op_done(op, 0, make_table(c), NULL);
+    json_t *table = make_table(c);
+    struct host_seen *s = health_seen(c, op->from);
+    if (s != NULL) {
+        rejoin_answer(c, s, table);
+    }
+    op_done(op, 0, table, NULL);
 }
 
 /* --- the leader's judgement

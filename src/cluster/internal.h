@@ -22,6 +22,7 @@ struct host_seen {
     uint64_t first_ms;    /* when it was first looked at in this term of leadership */
     uint64_t up_again_ms; /* when the last up/down command was sent, so that it is not sent twice */
     json_t *report;       /* the last one, or NULL */
+    bool diverged;        /* its state differed from the leader's when last compared */
 };
 
 enum { WATCH_CHANGES = 4 };
@@ -86,6 +87,12 @@ struct cluster {
     bool granting;
 
     bool report_pending;
+
+    /* whether the states agree (rejoin.c) */
+    uint64_t started_ms;
+    uint64_t check_index, check_next_ms; /* what is compared (leader), or was asked for (others) */
+    uint64_t hand_over_ms;               /* when this leader last tried to hand over to rebuild */
+
     uint64_t sessions_next_ms; /* when to look for upload sessions of an earlier process */
     bool sessions_busy;
 
@@ -102,6 +109,9 @@ uint64_t cluster_now(struct cluster *c);
 typedef void (*cluster_submit_cb)(struct cluster *c, void *arg, int status, json_t *result,
                                   const struct err *err);
 void cluster_submit(struct cluster *c, json_t *command, cluster_submit_cb cb, void *arg);
+/* The same under a command id of the caller's (NULL: a fresh one): applied once. */
+void cluster_submit_as(struct cluster *c, const uint8_t *id, json_t *command, cluster_submit_cb cb,
+                       void *arg);
 /* JSON call to another host; the result is borrowed. */
 typedef void (*cluster_peer_cb)(struct cluster *c, void *arg, int status, json_t *result);
 void cluster_peer(struct cluster *c, uint64_t host, enum peer_call_type type, json_t *head,
@@ -176,6 +186,14 @@ void status_op_hosts(struct cluster_op *op);
 void calls_serve(struct cluster *c);
 void calls_start(struct cluster_op *op, const char *name, bool may_pass);
 void calls_control(void *arg, struct peer_request *req);
+
+/* rejoin.c */
+void rejoin_op(struct cluster_op *op); /* a host that can not vouch for its log asks to come back */
+void rejoin_report(struct cluster *c, json_t *report);     /* own digest, own damage */
+void rejoin_heard(struct cluster *c, struct host_seen *s); /* leader: judge a report's digest */
+void rejoin_answer(struct cluster *c, struct host_seen *s, json_t *answer); /* leader: rebuild? */
+void rejoin_answered(struct cluster *c, json_t *answer);                    /* others */
+void rejoin_duty(struct cluster *c);                                        /* leader */
 
 /* join.c */
 void host_op_admit(struct cluster_op *op);

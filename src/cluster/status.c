@@ -137,8 +137,19 @@ static void add_warnings(struct cluster *c, json_t *out, json_t *hosts, bool rea
             status_warn(list, "REPLICAS_LOW", "host %s is still fetching %lld replicas",
                         json_str_or(h, "name", "?"), (long long)missing);
         }
-        if (json_int(json_obj(h, "report"), "damaged_records", 0) > 0) {
+        const json_t *report = json_obj(h, "report");
+        const char *damage = json_str(report, "damage");
+        if (damage != NULL) {
+            status_warn(list, damage, "host %s: %s", json_str_or(h, "name", "?"),
+                        json_str_or(report, "damage_reason", "rebuilt"));
+        }
+        if (json_int(report, "damaged_records", 0) > 0) {
             status_warn(list, "STATE_DAMAGED", "host %s met damaged records in its metadata store",
+                        json_str_or(h, "name", "?"));
+        }
+        if (json_bool(report, "diverged", false)) {
+            status_warn(list, "STATE_DIVERGED",
+                        "the metadata of host %s differs from the leader's at the same index",
                         json_str_or(h, "name", "?"));
         }
         if (json_int(json_obj(h, "report"), "bad_chunks", 0) > 0) {

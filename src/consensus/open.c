@@ -219,6 +219,21 @@ bool consensus_exists(struct fs *fs, const char *dir)
     return disklog_exists(fs, dir) || marker_exists(fs, dir);
 }
 
+int consensus_prepare(struct fs *fs, const char *dir)
+{
+    struct vote vote;
+    int rc = fs_mkdirs(fs, dir);
+    if (rc == 0) {
+        rc = vote_load(fs, dir, &vote, NULL);
+    }
+    return rc != 0 || vote.generation > 0 ? rc : vote_store(fs, dir, &vote);
+}
+
+bool consensus_prepared(struct fs *fs, const char *dir)
+{
+    return vote_exists(fs, dir);
+}
+
 int consensus_bootstrap(struct fs *fs, const char *dir, uint64_t self, const char *address)
 {
     if (consensus_exists(fs, dir)) {

@@ -143,6 +143,17 @@ int vote_load(struct fs *fs, const char *dir, struct vote *out, struct err *err)
     return 0;
 }
 
+bool vote_exists(struct fs *fs, const char *dir)
+{
+    char path[PATH_SIZE];
+    struct fs_stat st;
+    for (int i = 0; i < COPIES; i++) {
+        if (path_of(path, dir, i) == 0 && fs_stat(fs, path, &st) != TSR_ENOENT)
+            return true;
+    }
+    return false;
+}
+
 int vote_store(struct fs *fs, const char *dir, struct vote *v)
 {
     struct vote next = *v;

@@ -24,4 +24,7 @@ int vote_load(struct fs *fs, const char *dir, struct vote *out, struct err *err)
  * it is not known which vote the disk holds: the host must stop. */
 int vote_store(struct fs *fs, const char *dir, struct vote *v);
 
+/* Whether any copy is there, of whatever content. */
+bool vote_exists(struct fs *fs, const char *dir);
+
 #endif

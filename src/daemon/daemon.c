@@ -16,6 +16,7 @@
 #include "daemon/daemon.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/log.h"
+#include "tessera/base/str.h"
 #include "tessera/sys/cert.h"
 #include "tessera/sys/signal.h"
 
@@ -92,6 +93,7 @@ static int open_meta(struct daemon *d, struct err *err)
     char path[PATH_BYTES];
     struct kv *kv = NULL;
     path_join(path, d->cfg.data_dir, "meta");
+    damage_set(&d->damage, "STATE_DAMAGED", "");
     int rv = fs_mkdirs(fs_real(), path);
     if (rv == 0) {
         rv = kv_lmdb_open(path, (uint64_t)d->cfg.metadata_map_bytes, meta_databases,
@@ -101,7 +103,11 @@ static int open_meta(struct daemon *d, struct err *err)
         return err_set(err, rv, "the metadata store in %s can not be opened: %s", path,
                        err_text(rv));
     }
-    return meta_open(kv, &d->meta, err);
+    rv = meta_open(kv, &d->meta, err);
+    if (rv == 0) {
+        damage_set(&d->damage, "", "");
+    }
+    return rv;
 }
 
 static void net_send(struct consensus_net *net, uint64_t to, const char *address, const void *data,
@@ -167,20 +173,47 @@ static void on_lost(void *arg)
     }
 }
 
+/* Damage met while running: what is on disk is not to be trusted as it is. */
 static void on_fatal(void *arg, int code, const char *reason)
 {
-    (void)arg;
+    struct daemon *d = arg;
+    if (code == TSR_ECORRUPT && rejoin_possible(d)) {
+        damage_rebuild(d, meta_damaged(d->meta) > 0 ? "STATE_DAMAGED" : "LOG_DAMAGED", reason,
+                       false);
+    }
     log_error("daemon", "this host stops: %s (%s)", reason, err_name(code));
-    _exit(code == TSR_ECORRUPT ? EXIT_DAMAGED : EXIT_DISK);
+    _exit(code == TSR_ECORRUPT ? EXIT_DAMAGED : code == TSR_ENOTSUP ? EXIT_VERSION : EXIT_DISK);
+}
+
+static void on_rebuild(void *arg, const char *code, const char *reason)
+{
+    damage_rebuild(arg, code, reason, false);
+}
+
+/* From the first start of an incarnation on, an empty raft/ is damage: it may have voted. */
+static int prepare_raft(struct daemon *d, const char *path, struct err *err)
+{
+    if (!d->files.fresh) {
+        return consensus_prepared(fs_real(), path)
+                   ? 0
+                   : err_set(err, TSR_ECORRUPT, "term, vote and log are missing in raft/");
+    }
+    int rv = consensus_prepare(fs_real(), path);
+    if (rv == 0) {
+        d->files.fresh = false;
+        rv = host_files_store(d->cfg.data_dir, &d->files);
+    }
+    return rv == 0 ? 0 : err_set(err, rv, "%s can not be made", path);
 }
 
 static int open_consensus(struct daemon *d, struct err *err)
 {
     char path[PATH_BYTES];
     path_join(path, d->cfg.data_dir, "raft");
-    int rv = fs_mkdirs(fs_real(), path);
+    damage_set(&d->damage, "LOG_DAMAGED", "");
+    int rv = prepare_raft(d, path, err);
     if (rv != 0) {
-        return err_set(err, rv, "%s can not be made", path);
+        return rv;
     }
     struct consensus_options options = {
         .loop = d->control,
@@ -205,6 +238,7 @@ static int open_consensus(struct daemon *d, struct err *err)
     };
     rv = consensus_open(&options, &d->consensus, err);
     if (rv == 0) {
+        damage_set(&d->damage, "", "");
         meta_attach(d->meta, d->consensus, d->control);
     }
     return rv;
@@ -213,6 +247,28 @@ static int open_consensus(struct daemon *d, struct err *err)
 /* --- bytes
  * ------------------------------------------------------------------------------------------------------
  */
+
+/* A damaged chunk index is moved aside: what it says is found again in blobs/. */
+static int open_index(struct daemon *d, struct kv **out)
+{
+    static const char *const names[] = {"index"};
+    char path[PATH_BYTES];
+    path_join(path, d->cfg.data_dir, "index");
+    int rv = TSR_ECORRUPT;
+    for (int i = 0; i < 2 && rv == TSR_ECORRUPT; i++) {
+        rv = i == 0
+                 ? 0
+                 : damage_set_aside(d->cfg.data_dir, d->files.me.raft_id, names, array_len(names));
+        if (rv == 0 && (rv = fs_mkdirs(fs_real(), path)) == 0) {
+            rv = kv_lmdb_open(path, index_map_bytes, chunk_index_databases,
+                              chunk_index_database_count, false, out);
+        }
+        if (rv == TSR_ECORRUPT && i == 0) {
+            log_warn("daemon", "the chunk index is damaged: it is moved to damaged/ and made anew");
+        }
+    }
+    return rv;
+}
 
 static int open_chunks(struct daemon *d, struct err *err)
 {
@@ -227,14 +283,9 @@ static int open_chunks(struct daemon *d, struct err *err)
     if (rv != 0) {
         return rv;
     }
-    path_join(path, d->cfg.data_dir, "index");
-    rv = fs_mkdirs(fs_real(), path);
-    if (rv == 0) {
-        rv = kv_lmdb_open(path, index_map_bytes, chunk_index_databases, chunk_index_database_count,
-                          false, &index);
-    }
+    rv = open_index(d, &index);
     if (rv != 0) {
-        return err_set(err, rv, "the chunk index in %s can not be opened", path);
+        return err_set(err, rv, "the chunk index can not be opened: %s", err_text(rv));
     }
     struct chunks_options options = {
         .store = store,
@@ -296,8 +347,13 @@ static int open_services(struct daemon *d, struct err *err)
         .api_url = d->addresses.api_url,
         .cluster_key = d->files.cluster_key,
         .leader_minute = leader_minute,
+        .on_rebuild = on_rebuild,
         .arg = d,
     };
+    if (d->files.rebuilt_code[0] != '\0') {
+        cluster.rebuilt_code = d->files.rebuilt_code;
+        cluster.rebuilt_reason = d->files.rebuilt_reason;
+    }
     settings_cluster(&d->cfg, &cluster);
     if (cert_not_after(d->files.cert_pem, &cluster.cert_expires_s) != 0) {
         cluster.cert_expires_s = 0;
@@ -347,6 +403,7 @@ static int start_all(struct daemon *d, struct err *err)
         return err_set(err, rv, "consensus can not be started");
     }
     cluster_start(d->cluster);
+    rejoin_keep_hosts(d);
     init_start(d);
     for (unsigned i = 0; i < d->worker_count; i++) {
         if ((rv = uv_loop_start_thread(d->workers[i].loop)) != 0) {
@@ -366,6 +423,7 @@ static void links_closed(void *arg)
     struct daemon *d = arg;
     timer_stop(&d->stop_timer);
     timer_stop(&d->init_timer);
+    timer_stop(&d->hosts_timer);
     signals_stop();
     uv_loop_stop(d->control);
 }
@@ -502,6 +560,7 @@ static void free_all(struct daemon *d)
     tls_unref(d->raft_server_tls);
     tls_unref(d->raft_client_tls);
     json_decref(d->init_batch);
+    free(d->hosts_text);
     reload_free(d);
 }
 
@@ -510,37 +569,85 @@ static int exit_code_of(int rv)
     return rv == TSR_EEXIST     ? EXIT_ADDRESS
            : rv == TSR_ECORRUPT ? EXIT_DAMAGED
            : rv == TSR_EIO      ? EXIT_DISK
+           : rv == TSR_ENOTSUP  ? EXIT_VERSION
                                 : EXIT_CONFIG;
 }
 
+static struct daemon *the_daemon; /* of handlers that get no argument */
+
+/* Which store is not told: both are made anew, the chunk index from blobs/. */
+static void page_damaged(const char *reason)
+{
+    if (rejoin_possible(the_daemon)) {
+        damage_rebuild(the_daemon, "STATE_DAMAGED", reason, true);
+    }
+    log_error("daemon", "this host stops: %s", reason);
+    _exit(EXIT_DAMAGED);
+}
+
 /* The stores are mapped files: a page that the file or the disk does not have ends here. The fault
- * is in the code that reads the map, so logging from the handler meets no lock. */
+ * is in the code that reads the map, so what the handler calls meets no lock. */
 static void on_bus_error(int number)
 {
-    (void)number;
-    log_error("daemon",
-              "this host stops: a page of meta/ or index/ can not be read: the file is cut "
-              "short, or the disk fails");
-    _exit(EXIT_DAMAGED);
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set,
+                    number); /* a blocked signal would stay blocked in the program's next life */
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    (void)signal(number, SIG_DFL);
+    page_damaged("a page of meta/ or index/ can not be read: the file is cut short, or the disk "
+                 "fails");
+}
+
+/* Half-open parts have timers and threads: they end with the process. */
+static int start_failed(struct daemon *d, int rv, struct err *err)
+{
+    const char *reason = err->msg[0] != '\0' ? err->msg : err_text(rv);
+    if (rv == TSR_ECORRUPT && d->damage.code[0] != '\0' && rejoin_possible(d)) {
+        (void)str_copy(d->damage.reason, sizeof(d->damage.reason), reason);
+        return form_run(d);
+    }
+    log_error("daemon", "can not start: %s (%s)", reason, err_name(rv));
+    if (d->cfg.log_file[0] != '\0') {
+        (void)fprintf(stderr, "tesserad: can not start: %s\n", reason);
+    }
+    return exit_code_of(rv);
+}
+
+/* A note of an earlier process: nothing of the old log and store is opened. */
+static int noted_damage(struct daemon *d)
+{
+    struct err err = {0};
+    int rv = rejoin_possible(d) ? open_tls(d, &err) : TSR_ECORRUPT;
+    if (rv != 0) {
+        log_error("daemon", "can not start: %s: %s", d->damage.code, d->damage.reason);
+        (void)damage_forget(
+            d->cfg.data_dir); /* nobody can confirm: what is there is all there is */
+        return EXIT_DAMAGED;
+    }
+    return form_run(d);
 }
 
 int daemon_run(struct daemon *d)
 {
     struct err err = {0};
     struct sigaction bus = {.sa_handler = on_bus_error};
+    the_daemon = d;
     (void)sigaction(SIGBUS, &bus, NULL);
+    kv_on_damage(page_damaged);
     timer_init(&d->stop_timer, d->control, on_stop_timer);
-    int rv = open_all(d, &err);
+    int rv = d->files.discard ? damage_resume(d) : 0;
+    if (rv == 0 && damage_load(d->cfg.data_dir, &d->damage) == 0) {
+        _exit(noted_damage(d));
+    }
+    if (rv == 0) {
+        rv = open_all(d, &err);
+    }
     if (rv == 0) {
         rv = start_all(d, &err);
     }
     if (rv != 0) {
-        const char *reason = err.msg[0] != '\0' ? err.msg : err_text(rv);
-        log_error("daemon", "can not start: %s (%s)", reason, err_name(rv));
-        if (d->cfg.log_file[0] != '\0') {
-            (void)fprintf(stderr, "tesserad: can not start: %s\n", reason);
-        }
-        _exit(exit_code_of(rv)); /* half-open parts have timers and threads: they end with us */
+        _exit(start_failed(d, rv, &err));
     }
     if (signals_start(d->control, on_stop, on_reload, d) != 0) {
         return EXIT_CONFIG;

@@ -24,6 +24,9 @@ struct host_files {
     struct host_identity me;
     char *ca_pem, *cert_pem, *key_pem;
     uint8_t cluster_key[32];
+    bool fresh;                  /* this incarnation has never run: raft/ may be empty */
+    bool discard, discard_index; /* raft/ and meta/ (and index/) are of an older incarnation */
+    char rebuilt_code[24], rebuilt_reason[ERR_MSG_SIZE]; /* why there is this incarnation; or "" */
 };
 /* TSR_ENOENT: not formed. */
 int host_files_load(const char *data_dir, struct host_files *out, struct err *err);
@@ -31,6 +34,21 @@ int host_files_load(const char *data_dir, struct host_files *out, struct err *er
 int host_files_store(const char *data_dir, const struct host_files *files);
 void host_files_free(struct host_files *files);
 void path_join(char out[PATH_BYTES], const char *a, const char *b);
+
+/* damage.c: log, vote or store that can not be vouched for. */
+struct damage {
+    char code[24], reason[ERR_MSG_SIZE]; /* code "" = none; LOG_DAMAGED, STATE_DAMAGED, ... */
+    char nonce[33];                      /* of the request to rejoin; "" = not asked for good yet */
+    bool index;                          /* the chunk index may be damaged too */
+};
+void damage_set(struct damage *damage, const char *code, const char *reason);
+int damage_load(const char *data_dir, struct damage *out); /* TSR_ENOENT: none is noted */
+int damage_store(const char *data_dir, const struct damage *damage);
+int damage_forget(const char *data_dir);
+/* Move folders of data_dir to damaged/<time>-<incarnation>/; those that are not there are fine. */
+int damage_set_aside(const char *data_dir, uint64_t raft_id, const char *const *names,
+                     size_t count);
+void exec_self(char **argv); /* start this program anew in the same process; returns on failure */
 int remove_tree(const char *path); /* files and folders below, and itself; absent is fine */
 
 /* address.c: how others reach this host. */
@@ -99,6 +117,10 @@ struct daemon {
     struct worker workers[WORKERS_MAX];
     unsigned worker_count, workers_open;
     struct timer stop_timer, init_timer;
+    struct damage damage; /* why this host can not start as it is */
+    struct timer hosts_timer;
+    char *hosts_text; /* hosts.json as written */
+    bool hosts_writing;
     json_t *init_batch; /* first commands of a new cluster, until they are in the log */
     bool init_busy;
     atomic_bool draining, stopping;
@@ -123,8 +145,26 @@ void daemon_worker_closed(struct daemon *d);
 /* init.c: submit the first commands of a new cluster as soon as this host leads. */
 int init_load(struct daemon *d, struct err *err);
 void init_start(struct daemon *d);
-/* form.c: a host that is in no cluster yet: serves the local socket for init and join. Returns the
- * exit code, or 0 after forming (then main starts the program anew). */
+/* damage.c: note the damage and start anew, which leads to rejoin.c. Does not return. Any thread.
+ */
+void damage_rebuild(struct daemon *d, const char *code, const char *reason, bool index)
+    __attribute__((noreturn));
+/* This host is incarnation @raft_id from now on, with new log and store; blobs stay. */
+int damage_finish(struct daemon *d, uint64_t raft_id);
+int damage_resume(struct daemon *d); /* host.json says discard: a crash came in between */
+
+/* rejoin.c: ask the cluster to come back; form.c serves the socket meanwhile. */
+struct rejoin;
+void rejoin_keep_hosts(struct daemon *d);     /* hosts.json, while this host works */
+bool rejoin_possible(const struct daemon *d); /* there is somebody to ask */
+/* @why: a sentence on how it stands, kept up to date. @done: files are as they shall be. */
+int rejoin_start(struct daemon *d, char *why, size_t why_size, void (*done)(void *arg), void *arg,
+                 struct rejoin **out);
+void rejoin_stop(struct rejoin *r); /* NULL is fine */
+
+/* form.c: a host that is in no cluster yet, or (d->damage) has to rejoin: serves the local socket
+ * for init and join. Returns the exit code, or does not return after forming: the program starts
+ * anew. */
 int form_run(struct daemon *d);
 
 /* sysexits-like codes that a service manager can tell apart (docs/operations.md). */
@@ -132,6 +172,7 @@ enum {
     EXIT_CONFIG = 78,  /* bad settings or certificate: operator needed */
     EXIT_ADDRESS = 69, /* an address is in use */
     EXIT_DAMAGED = 65, /* log, vote or store can not be vouched for: operator needed */
+    EXIT_VERSION = 76, /* the log holds what only a newer version knows: operator needed */
     EXIT_DISK = 74,    /* a write or sync failed */
     EXIT_RESTART = 0,
 };

@@ -46,6 +46,13 @@ int host_files_load(const char *data_dir, struct host_files *out, struct err *er
     out->me.host_id = (uint64_t)json_int(j, "host_id", 0);
     out->me.raft_id = (uint64_t)json_int(j, "raft_id", 0);
     out->me.chunk_bytes = (uint32_t)json_int(j, "chunk_bytes", 0);
+    out->fresh = json_bool(j, "fresh", false);
+    out->discard = json_bool(j, "discard", false);
+    out->discard_index = json_bool(j, "discard_index", false);
+    const json_t *rebuilt = json_obj(j, "rebuilt");
+    (void)str_copy(out->rebuilt_code, sizeof(out->rebuilt_code), json_str_or(rebuilt, "code", ""));
+    (void)str_copy(out->rebuilt_reason, sizeof(out->rebuilt_reason),
+                   json_str_or(rebuilt, "reason", ""));
     json_decref(j);
     if (out->me.host_id == 0 || out->me.raft_id == 0 || out->me.chunk_bytes == 0) {
         return err_set(err, TSR_ECORRUPT, "%s is damaged", path);
@@ -92,6 +99,18 @@ int host_files_store(const char *data_dir, const struct host_files *f)
     json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:I}", "cluster_id", f->me.cluster_id, "name",
                           f->me.name, "host_id", (json_int_t)f->me.host_id, "raft_id",
                           (json_int_t)f->me.raft_id, "chunk_bytes", (json_int_t)f->me.chunk_bytes);
+    if (f->fresh) {
+        json_set_bool(j, "fresh", true);
+    }
+    if (f->discard) {
+        json_set_bool(j, "discard", true);
+        json_set_bool(j, "discard_index", f->discard_index);
+    }
+    if (f->rebuilt_code[0] != '\0') {
+        json_object_set_new(
+            j, "rebuilt",
+            json_pack("{s:s,s:s}", "code", f->rebuilt_code, "reason", f->rebuilt_reason));
+    }
     char *text = j != NULL ? json_text(j, NULL) : NULL;
     json_decref(j);
     if (text == NULL) {

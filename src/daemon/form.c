@@ -37,6 +37,8 @@ struct form {
     struct api *api;
     struct timer restart_timer;
     bool formed;
+    struct rejoin *rejoin;           /* NULL unless this host is to come back */
+    char why[2 * ERR_MSG_SIZE + 64]; /* what requests to this host are told */
 };
 
 /* The answer to one call, on its way back. */
@@ -135,11 +137,17 @@ static int write_json(const char *dir, const char *name, const json_t *value)
     return rv;
 }
 
-/* What an unfinished try may have left. */
+/* What an unfinished try may have left; damaged files are moved aside. */
 static int remove_leftovers(struct daemon *d)
 {
     static const char *const names[] = {"raft", "meta", "certs"};
     char path[PATH_BYTES];
+    if (d->damage.code[0] != '\0') {
+        static const char *const aside[] = {"raft", "meta", "certs", "index"};
+        int rv =
+            damage_set_aside(d->cfg.data_dir, d->files.me.raft_id, aside, d->damage.index ? 4 : 3);
+        return rv != 0 ? rv : damage_forget(d->cfg.data_dir);
+    }
     for (size_t i = 0; i < array_len(names); i++) {
         path_join(path, d->cfg.data_dir, names[i]);
         int rv = remove_tree(path);
@@ -214,6 +222,7 @@ static int take_answer(struct daemon *d, const json_t *answer, struct host_files
     }
     (void)str_copy(f->me.cluster_id, sizeof(f->me.cluster_id), cluster);
     (void)str_copy(f->me.name, sizeof(f->me.name), d->addresses.name);
+    f->fresh = true;
     f->ca_pem = strdup(ca);
     f->cert_pem = strdup(cert);
     if (f->ca_pem == NULL || f->cert_pem == NULL) {
@@ -319,6 +328,8 @@ static void closed(void *arg)
 static void on_restart(struct timer *timer)
 {
     struct form *form = container_of(timer, struct form, restart_timer);
+    rejoin_stop(form->rejoin);
+    form->rejoin = NULL;
     http_server_close(form->http, 1000, closed, form);
 }
 
@@ -346,6 +357,10 @@ static void on_form(void *arg, const char *verb, const json_t *args, struct loop
     a->task.run = answer_run;
     if (form->formed) {
         a->status = err_set(&a->err, TSR_EEXIST, "this host is part of a cluster already");
+    } else if (strcmp(verb, "init") == 0 && form->rejoin != NULL) {
+        a->status = err_set(&a->err, TSR_EEXIST,
+                            "this host belongs to a cluster: it can join, not"
+                            " make one");
     } else if (strcmp(verb, "init") == 0) {
         a->status = do_init(form, args, &a->result, &a->err);
     } else {
@@ -359,28 +374,24 @@ static void on_form(void *arg, const char *verb, const json_t *args, struct loop
     loop_post(form->d->control, &a->task);
 }
 
+static void on_rejoined(void *arg)
+{
+    struct form *form = arg;
+    form->formed = true;
+    timer_start(&form->restart_timer, RESTART_DELAY_MS);
+}
+
 static void on_stop(void *arg)
 {
     struct form *form = arg;
+    rejoin_stop(form->rejoin);
+    form->rejoin = NULL;
     http_server_close(form->http, 1000, closed, form);
 }
 
 static void on_reload(void *arg)
 {
     (void)arg;
-}
-
-/* By its path, so that the process keeps its name; by the kernel's link when the file was replaced.
- */
-static void exec_self(char **argv)
-{
-    char path[PATH_BYTES];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-    if (n > 0) {
-        path[n] = '\0';
-        (void)execv(path, argv);
-    }
-    (void)execv("/proc/self/exe", argv);
 }
 
 int form_run(struct daemon *d)
@@ -393,6 +404,7 @@ int form_run(struct daemon *d)
                               .internal_endpoint = "",
                               .json_body_max = 1024 * 1024,
                               .form = on_form,
+                              .unformed = form.why,
                               .arg = &form,
                               .draining = &d->draining};
     char path[PATH_BYTES + 16];
@@ -411,8 +423,16 @@ int form_run(struct daemon *d)
         return EXIT_ADDRESS;
     }
     admin_socket_group(&d->cfg);
-    log_info("daemon", "in no cluster yet: waiting for `tessera cluster init` or `join` on %s",
-             d->cfg.admin_socket);
+    if (d->damage.code[0] != '\0') {
+        rv = rejoin_start(d, form.why, sizeof(form.why), on_rejoined, &form, &form.rejoin);
+        if (rv != 0) {
+            log_error("daemon", "can not ask to rejoin: %s", err_text(rv));
+            return EXIT_DAMAGED;
+        }
+    } else {
+        log_info("daemon", "in no cluster yet: waiting for `tessera cluster init` or `join` on %s",
+                 d->cfg.admin_socket);
+    }
     uv_loop_run(d->control);
     if (form.formed) {
         log_info("daemon", "formed; starting as a host of the cluster");

@@ -74,7 +74,7 @@ static int check_version(struct kv *kv, struct kv_txn *txn, bool *migrated_out, 
         return usage_migrate(kv, txn, err);
     }
     if (format != META_FORMAT) {
-        return err_set(err, TSR_ECORRUPT,
+        return err_set(err, TSR_ENOTSUP,
                        "the metadata store has format %lld, this program knows format %d",
                        (long long)format, META_FORMAT);
     }

@@ -47,6 +47,20 @@ bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
            (!record.has_fp || memcmp(record.fp, fp, RESULT_FP_SIZE) != 0);
 }
 
+int meta_outcome(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE], int *code_out,
+                 json_t **out)
+{
+    struct result_record record;
+    struct kv_val value, key = kv_val_of(id, COMMAND_ID_SIZE);
+    int rc = kv_get(v->meta->kv, v->txn, DB_RESULT, key, &value);
+    if (rc != 0 || (rc = result_decode(key, value, &record)) != 0) {
+        return rc;
+    }
+    *out = json_parse(record.text, record.size);
+    *code_out = record.code;
+    return *out != NULL ? 0 : TSR_ECORRUPT;
+}
+
 int result_put(struct apply *a, const uint8_t id[COMMAND_ID_SIZE],
                const struct result_record *record)
 {

@@ -9,6 +9,7 @@
  * how LMDB moves a cursor under deletes is subtle; read cursors use LMDB's own position. */
 #include <errno.h>
 #include <lmdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -379,13 +380,43 @@ static int open_dbs(struct lmdb_kv *s, const char *const *names, unsigned count)
     return mdb_txn_commit(txn);
 }
 
+static void (*damage_fn)(const char *reason);
+
+void kv_on_damage(void (*fn)(const char *reason))
+{
+    damage_fn = fn;
+}
+
 /* LMDB met a page that cannot be: nothing more may be read from or written to this store. */
 static void on_assert(MDB_env *env, const char *text)
 {
     const char *path = "";
+    char reason[160];
     (void)mdb_env_get_path(env, &path);
-    log_error("kv", "this host stops: the store in %s is damaged (%s)", path, text);
+    const char *name = strrchr(path, '/');
+    (void)snprintf(reason, sizeof(reason), "the store in %s/ is damaged (%.80s)",
+                   name != NULL ? name + 1 : path, text);
+    if (damage_fn != NULL) {
+        damage_fn(reason);
+    }
+    log_error("kv", "this host stops: %s", reason);
     _exit(STORE_DAMAGED_EXIT);
+}
+
+/* A file that was cut short is found here, not by a fault when its missing pages are touched. */
+static int check_length(struct lmdb_kv *s)
+{
+    MDB_envinfo info;
+    MDB_stat st;
+    struct stat file;
+    mdb_filehandle_t fd;
+    if (mdb_env_info(s->env, &info) != 0 || mdb_env_stat(s->env, &st) != 0 ||
+        mdb_env_get_fd(s->env, &fd) != 0 || fstat(fd, &file) != 0) {
+        return MDB_CORRUPTED;
+    }
+    /* The two first pages are there from the start; data pages only when something is stored. */
+    uint64_t pages = info.me_last_pgno + 1;
+    return pages > 2 && (uint64_t)file.st_size < pages * st.ms_psize ? MDB_CORRUPTED : 0;
 }
 
 static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, bool nosync)
@@ -405,6 +436,9 @@ static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, boo
     }
     if (rv == 0) {
         rv = mdb_env_open(s->env, path, flags, 0600);
+    }
+    if (rv == 0) {
+        rv = check_length(s);
     }
     if (rv == 0) {
         rv = mdb_reader_check(s->env, &dead);

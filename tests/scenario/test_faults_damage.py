@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Bytes that change on disk: damaged chunks and manifests are healed and told, never served; a host whose log,
-vote, store or files are damaged refuses to start with one reason and exit code 65, and comes back by the
-documented way: empty its data_dir and join again."""
+vote or store are damaged does not vote, says so on every host, and rejoins by itself under a new incarnation when
+a majority of the others is there; its image data stays. What no other host can give it back (its own identity, an
+image directory that is gone) makes it exit with 65 and one reason."""
 import glob
 import hashlib
 import os
@@ -105,85 +106,148 @@ def zero(path, at, size):
         f.write(bytes(size))
 
 
+def record(cluster, through, name):
+    return next(h for h in cluster.status(through)["hosts"] if h["name"] == name)
+
+
+def rejoined(cluster, results, what, name, before, code, seconds=30):
+    """The host came back by itself under its next incarnation, has its vote again, and every host told why."""
+    others = [n for n in cluster.names() if n != name]
+    good = lib.wait_until(lambda: record(cluster, others[0], name)["incarnation"] == before + 1
+                          and record(cluster, others[0], name)["raft_role"] == "voter", seconds)
+    told = lib.wait_until(lambda: all(code in codes(cluster, n) for n in others), 5)
+    return results.check(f"{what}: {code} is told, and it rejoins by itself", good and told,
+                         f"{record(cluster, others[0], name)} {codes(cluster, others[0])}" if not (good and told) else "")
+
+
 def state(cluster, results):
     victim, names = "host1", {}
     with lib.Client(cluster, "host2") as client:
         for n in range(25):
             names[client.create(f"image-number-{n}").json()["id"]] = f"image-number-{n}"
-    cluster.stop(victim)
+        image_id, body = client.create("bytes").json()["id"], lib.Body(5, 9 * lib.MIB)
+        results.equal("an upload", client.upload(image_id, body).status, 204)
     data = cluster.host(victim)["data_dir"]
+    raft, meta = os.path.join(data, "raft"), os.path.join(data, "meta", "data.mdb")
+    lib.wait_until(lambda: len(files(cluster, victim, "chunks")) == 3, 20)
+    chunk_times = {path: os.stat(path).st_mtime_ns for path in files(cluster, victim, "chunks")}
+
+    def log():
+        return sorted(glob.glob(os.path.join(raft, "log-*")))[0]
+
+    def used():
+        with open(log(), "rb") as f:
+            return len(f.read().rstrip(b"\0"))
+
+    def votes():
+        return [os.path.join(raft, "vote1"), os.path.join(raft, "vote2")]
+
+    def records():
+        with open(meta, "rb") as f:
+            content = bytearray(f.read())
+        at = content.find(b"image-number-")
+        while at >= 0:
+            content[at + 2] ^= 1
+            at = content.find(b"image-number-", at + 1)
+        with open(meta, "wb") as f:
+            f.write(content)
+
+    cluster.stop(victim)
     saved = data + ".saved"
     shutil.copytree(data, saved)
-    raft, meta = os.path.join(data, "raft"), os.path.join(data, "meta", "data.mdb")
-    log = sorted(glob.glob(os.path.join(raft, "log-*")))[0]
-    votes = [os.path.join(raft, "vote1"), os.path.join(raft, "vote2")]
-    with open(log, "rb") as f:
-        used = len(f.read().rstrip(b"\0"))
-    refused = {
-        "a bit of the log's first quarter": lambda: flip(log, used // 4),
-        "a bit in the middle of the log": lambda: flip(log, used // 2),
-        "a bit of the log's last entry": lambda: flip(log, used - 20),
-        "the end of the log zeroed": lambda: zero(log, used // 2, used - used // 2),
-        "a log cut in half": lambda: os.truncate(log, used // 2),
-        "a missing log": lambda: os.unlink(log),
-        "a missing high-water mark": lambda: os.unlink(os.path.join(raft, "log.mark")),
-        "both votes missing": lambda: [os.unlink(v) for v in votes],
-        "a bit of both votes": lambda: [flip(v, 10) for v in votes],
-        "an empty raft folder": lambda: (shutil.rmtree(raft), os.mkdir(raft)),
-        # Not half: that may be pages which nothing uses any more, so that nothing is missed.
-        "a store cut short": lambda: os.truncate(meta, 3 * 4096),
-        "a store whose first page is zero": lambda: zero(meta, 0, 4096),
-        "a chunk index cut short": lambda: os.truncate(os.path.join(data, "index", "data.mdb"), 9000),
-        "a damaged host.json": lambda: zero(os.path.join(data, "host.json"), 0, 8),
-        "an image directory that is gone": lambda: shutil.rmtree(os.path.join(data, "blobs")),
-    }
-    for what, damage in refused.items():
-        shutil.rmtree(data)
-        shutil.copytree(saved, data)
+    for what, damage in {"a damaged host.json": lambda: zero(os.path.join(data, "host.json"), 0, 8),
+                         "an image directory that is gone": lambda: shutil.rmtree(os.path.join(data, "blobs"))}.items():
         damage()
         code, lines = attempt(cluster, victim)
         results.check(f"{what}: does not start, code 65, one reason", code == DAMAGED and len(lines) == 1, f"{code} {lines}")
-    for what, damage in {"one vote missing": lambda: os.unlink(votes[0]), "a bit of one vote": lambda: flip(votes[1], 10),
-                         "a missing spare": lambda: os.unlink(os.path.join(raft, "log.spare")),
-                         "a missing chunk index": lambda: shutil.rmtree(os.path.join(data, "index"))}.items():
         shutil.rmtree(data)
         shutil.copytree(saved, data)
+    for what, damage in {"one vote missing": lambda: os.unlink(votes()[0]), "a bit of one vote": lambda: flip(votes()[1], 10),
+                         "a missing spare": lambda: os.unlink(os.path.join(raft, "log.spare")),
+                         "a missing chunk index": lambda: shutil.rmtree(os.path.join(data, "index")),
+                         "a chunk index cut short":
+                             lambda: os.truncate(os.path.join(data, "index", "data.mdb"), 9000)}.items():
         damage()
         code, lines = attempt(cluster, victim)
         results.check(f"{what}: starts, nothing is lost", code is None and not lines, f"{code} {lines}")
+        shutil.rmtree(data)
+        shutil.copytree(saved, data)
+    shutil.rmtree(saved)
 
-    shutil.rmtree(data)
-    shutil.copytree(saved, data)
-    with open(meta, "rb") as f:
-        content = bytearray(f.read())
-    at = content.find(b"image-number-")
-    while at >= 0:
-        content[at + 2] ^= 1
-        at = content.find(b"image-number-", at + 1)
-    with open(meta, "wb") as f:
-        f.write(content)
+    records()
     cluster.start(victim)
     wrong = 0
-    for image_id, name in names.items():
-        with lib.Client(cluster, victim) as client:
-            reply = client.show(image_id)
-            wrong += reply.status == 200 and reply.json()["name"] != name
+    with lib.Client(cluster, victim) as client:
+        for number, name in names.items():
+            try:
+                reply = client.show(number)
+                wrong += reply.status == 200 and reply.json()["name"] != name
+            except lib.NETWORK_ERRORS:
+                break  # it rebuilds its store already
     results.equal("damaged records of the store are never served", wrong, 0)
+    rejoined(cluster, results, "damaged records of the store", victim, 1, "STATE_DAMAGED")
+
+    damages = {
+        "a bit of the log's first quarter": ("LOG_DAMAGED", lambda: flip(log(), used() // 4)),
+        "the end of the log zeroed": ("LOG_DAMAGED", lambda: zero(log(), used() // 2, used() - used() // 2)),
+        "a missing log": ("LOG_DAMAGED", lambda: os.unlink(log())),
+        "a missing high-water mark": ("LOG_DAMAGED", lambda: os.unlink(os.path.join(raft, "log.mark"))),
+        "both votes missing": ("LOG_DAMAGED", lambda: [os.unlink(v) for v in votes()]),
+        "a bit of both votes": ("LOG_DAMAGED", lambda: [flip(v, 10) for v in votes()]),
+        "log, vote and store gone": ("LOG_DAMAGED", lambda: [shutil.rmtree(p) for p in (raft, os.path.dirname(meta))]),
+        "a store cut short": ("STATE_DAMAGED", lambda: os.truncate(meta, 3 * 4096)),
+        "a store whose first page is zero": ("STATE_DAMAGED", lambda: zero(meta, 0, 4096)),
+    }
+    for number, (what, (code, damage)) in enumerate(damages.items()):
+        cluster.stop(victim)
+        damage()
+        cluster.start(victim)
+        if not rejoined(cluster, results, what, victim, number + 2, code):
+            return
+    results.check("the cluster is whole", cluster.await_ready(30) is not None)
     with lib.Client(cluster, victim) as client:
-        results.equal("such a host tells load balancers to go elsewhere",
-                      client.call("GET", "/health/read", token=False).status, 503)
-    results.check("and every host shows STATE_DAMAGED",
-                  lib.wait_until(lambda: all("STATE_DAMAGED" in codes(cluster, n) for n in cluster.names()), 5))
-    cluster.wipe(victim)
+        good = sum(client.show(number).json()["name"] == name for number, name in names.items())
+        status, digest, _, _ = client.download(image_id)
+    results.equal("the host knows every image again", good, len(names))
+    results.check("and serves bytes", status == 200 and digest == body.sha256, str(status))
+    results.check("that it had kept all the time",
+                  chunk_times == {path: os.stat(path).st_mtime_ns for path in files(cluster, victim, "chunks")})
+    results.equal("the three newest damaged logs and stores were kept", len(os.listdir(os.path.join(data, "damaged"))), 3)
+
+    cluster.stop(victim, "host3")
+    flip(log(), used() // 2)
+    before = sorted(os.listdir(raft))
     cluster.start(victim)
-    results.check("emptied, it joins again", cluster.await_ready(30) is not None)
-    with lib.Client(cluster, victim) as client:
-        good = sum(client.show(image_id).json()["name"] == name for image_id, name in names.items())
-    results.equal("and knows every image", good, len(names))
-    results.check("STATE_DAMAGED is gone", lib.wait_until(lambda: "STATE_DAMAGED" not in codes(cluster, "host2"), 5))
+    results.check("without a majority of the others it waits, and says why", lib.wait_until(
+        lambda: "LOG_DAMAGED" in said(cluster, victim), 10), said(cluster, victim))
+    results.equal("and keeps every file", sorted(os.listdir(raft)), before)
+    cluster.start("host3")
+    rejoined(cluster, results, "with the third host back", victim, len(damages) + 2, "LOG_DAMAGED")
+    results.check("all is well", cluster.await_ready(30) is not None)
+
+
+def said(cluster, name):
+    done = subprocess.run([os.path.join(lib.BIN, "tessera"), "--socket", cluster.host(name)["admin_socket"], "status"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout
+
+
+def alone(cluster, results):
+    """Nobody can confirm: nothing is discarded, and the host says what is damaged."""
+    cluster.stop("host1")
+    raft = os.path.join(cluster.host("host1")["data_dir"], "raft")
+    log = glob.glob(os.path.join(raft, "log-*"))[0]
+    flip(log, 300)
+    for n in (1, 2):
+        code, lines = attempt(cluster, "host1")
+        results.check(f"a host alone with a damaged log does not start, {n}", code == DAMAGED and len(lines) == 1, f"{code} {lines}")
+    flip(log, 300)
+    cluster.start("host1")
+    results.check("with the right log put back it starts", cluster.await_ready(20) is not None)
 
 
 if __name__ == "__main__":
     NAME = os.path.basename(__file__)
-    FAILED = [lib.run_test(f"{NAME} blobs", blobs), lib.run_test(f"{NAME} state", state)]
+    FAILED = [lib.run_test(f"{NAME} blobs", blobs), lib.run_test(f"{NAME} state", state),
+              lib.run_test(f"{NAME} alone", alone, hosts=1)]
     raise SystemExit(any(FAILED))

@@ -87,6 +87,9 @@ static inline struct kv_val kv_val_of(const void *data, size_t size)
  * @nosync is for tests only. Stale readers are cleared at open. */
 int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names, unsigned count,
                  bool nosync, struct kv **kv_out);
+/* Called, on any thread, when LMDB meets a page that can not be; @fn does not return. Without it,
+ * or when it returns, the process ends with 65. */
+void kv_on_damage(void (*fn)(const char *reason));
 /* In-memory store for tests and the simulator (copy-on-write snapshots for readers). */
 int kv_mem_open(unsigned count, struct kv **kv_out);
 /* Power cut: back to the state of the last kv_sync. No write transaction is open; readers keep what

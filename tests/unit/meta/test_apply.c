@@ -379,7 +379,7 @@ static void a_store_that_is_not_ours_or_newer_is_refused(void **state)
     check_ok(kv_begin(kv, true, &txn));
     check_ok(kv_put(kv, txn, db, key, kv_val_of(value, sizeof(value))));
     check_ok(kv_commit(kv, txn));
-    check_code(meta_open(kv, &m, &err), TSR_ECORRUPT);
+    check_code(meta_open(kv, &m, &err), TSR_ENOTSUP);
     check_str(err.msg, "the metadata store has format 3, this program knows format 2");
 }
 

@@ -24,11 +24,12 @@ static const char usage[] =
     "  --seed N          of ids and data (1)          --limit S      give up after S seconds "
     "(600)\n"
     "requests:\n"
-    "  --mix K=W,...     kinds show, list, create, validate with weights (show=1)\n"
+    "  --mix K=W,...     kinds show, list, create, validate, put (a project with a description of\n"
+    "                    1 KiB) with weights (show=1)\n"
     "  --connections N   1 to 1024 (1)                --requests N   stop after N\n"
     "  --seconds S       stop after S (10, unless --requests)\n"
     "  --ids N           show asks for images 0..N-1 of the seed (1)\n"
-    "  --first N         create begins with image N of the seed (0)\n"
+    "  --first N         create and put begin with number N of the seed (0)\n"
     "  --query Q         of list (limit=25)\n"
     "upload, download:\n"
     "  --image ID --size BYTES (1GiB)   --chunked     transfer coding instead of a length\n"
@@ -100,7 +101,7 @@ static void read_mix(char *text)
             kind++;
         }
         if (kind == LOAD_KINDS) {
-            refuse("--mix knows show, list, create and validate");
+            refuse("--mix knows show, list, create, validate and put");
         }
         options.weights[kind] = weight;
         sum += weight;

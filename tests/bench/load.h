@@ -12,7 +12,8 @@
 enum { LOAD_ADDRESSES_MAX = 16, LOAD_CONNECTIONS_MAX = 1024, LOAD_TOKENS_MAX = 1024 };
 enum { LOAD_REQUESTS_MAX = 4 << 20 };
 
-enum load_kind { LOAD_SHOW, LOAD_LIST, LOAD_CREATE, LOAD_VALIDATE, LOAD_KINDS };
+enum load_kind { LOAD_SHOW, LOAD_LIST, LOAD_CREATE, LOAD_VALIDATE, LOAD_PUT, LOAD_KINDS };
+enum { LOAD_PUT_BYTES = 1024 };
 
 struct load_options {
     const char *verb;
@@ -28,7 +29,7 @@ struct load_options {
     int64_t limit_s;   /* give up, whatever happens */
     uint64_t seed;     /* of ids and of data */
     int64_t ids;       /* images that show may ask for */
-    int64_t first;     /* number of the first image to create */
+    int64_t first;     /* number of the first image to create, or record to put */
     const char *image; /* id, for upload and download */
     int64_t size;
     bool chunked, check, sha512;

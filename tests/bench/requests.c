@@ -15,8 +15,8 @@
 
 enum { STATUS_MAX = 600, ERRORS_MAX = 1000 };
 
-const char *const load_kind_names[LOAD_KINDS] = {"show", "list", "create", "validate"};
-static const int expected[LOAD_KINDS] = {200, 200, 201, 200};
+const char *const load_kind_names[LOAD_KINDS] = {"show", "list", "create", "validate", "put"};
+static const int expected[LOAD_KINDS] = {200, 200, 201, 200, 201};
 
 struct lane {
     struct client client;
@@ -63,7 +63,7 @@ static bool prepare(struct lane *l)
     struct run *r = l->run;
     const struct load_options *o = r->options;
     const char *token = o->tokens[(uint64_t)r->sent % o->token_count];
-    char path[512], body[512], more[2100] = "", id[STREAM_ID_TEXT];
+    char path[512], body[2048], more[2100] = "", id[STREAM_ID_TEXT];
     l->kind = pick_kind(r);
     switch (l->kind) {
     case LOAD_SHOW:
@@ -81,6 +81,14 @@ static bool prepare(struct lane *l)
                             "\"container_format\":\"bare\"}",
                             id, (long long)n);
         return client_prepare(&l->client, "POST", "/v2/images", token,
+                              "Content-Type: application/json\r\n", body, size);
+    }
+    case LOAD_PUT: { /* one record of about 1 KiB, under a name and an id of its own */
+        int64_t n = o->first + r->created++;
+        int size = snprintf(body, sizeof body,
+                            "{\"project\":{\"name\":\"bench-%llu-%lld\",\"description\":\"%0*d\"}}",
+                            (unsigned long long)o->seed, (long long)n, LOAD_PUT_BYTES, 0);
+        return client_prepare(&l->client, "POST", "/identity/v3/projects", token,
                               "Content-Type: application/json\r\n", body, size);
     }
     default:

@@ -23,9 +23,10 @@ struct image_limits {
     int property_quota, tag_quota, member_quota;
     int replicas, write_replicas;
     bool strict_write_replicas;
-    bool raw_strict;          /* data declared raw must be raw (inspect.h) */
-    bool gpt_allowed;         /* `gpt` is a disk_format */
-    bool locations_by_owners; /* POST locations, beside services and administrators */
+    bool raw_strict;           /* data declared raw must be raw (inspect.h) */
+    bool gpt_allowed;          /* `gpt` is a disk_format */
+    const char *signature_dir; /* certificates of signed images: UUID.pem; "" or NULL: none */
+    bool locations_by_owners;  /* POST locations, beside services and administrators */
     int64_t upload_idle_ms;
 };
 

@@ -22,6 +22,10 @@ static const EVP_MD *kind_md(enum digest_kind kind)
         return EVP_sha256();
     case DIGEST_SHA512:
         return EVP_sha512();
+    case DIGEST_SHA224:
+        return EVP_sha224();
+    case DIGEST_SHA384:
+        return EVP_sha384();
     }
     tsr_assert(kind == DIGEST_SHA512); /* no such kind */
     return NULL;
@@ -77,6 +81,10 @@ size_t digest_size(enum digest_kind kind)
         return 32;
     case DIGEST_SHA512:
         return 64;
+    case DIGEST_SHA224:
+        return 28;
+    case DIGEST_SHA384:
+        return 48;
     }
     tsr_assert(kind == DIGEST_SHA512); /* no such kind */
     return 0;

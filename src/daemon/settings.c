@@ -18,6 +18,7 @@ void settings_limits(const struct config *cfg, struct image_limits *out)
         .strict_write_replicas = cfg->strict_write_replicas,
         .raw_strict = cfg->raw_strict,
         .gpt_allowed = cfg->disk_format_gpt,
+        .signature_dir = cfg->signature_certificates_dir,
         .locations_by_owners = cfg->locations_by_owners,
         .upload_idle_ms = cfg->upload_idle_ms,
     };

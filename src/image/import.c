@@ -66,7 +66,8 @@ void import_job_maybe_free(struct import_job *job)
 {
     struct image_importer *i = job->importer;
     if (job->state != JOB_ENDED || job->submitting || job->resolving || job->writer_aborting ||
-        job->task_posted || job->fetch != NULL || job->writer != NULL) {
+        job->task_posted || job->fetch != NULL || job->writer != NULL ||
+        signed_data_busy(job->signature)) {
         return;
     }
     if (job->opened) {
@@ -78,7 +79,9 @@ void import_job_maybe_free(struct import_job *job)
     list_remove(&job->node);
     inspect_free(job->inspect);
     json_decref(job->start);
+    json_decref(job->image);
     data_check_free(job->check_data);
+    signed_data_free(job->signature);
     buf_free(&job->remote);
     if (job->token != NULL) {
         explicit_bzero(job->token, strlen(job->token));

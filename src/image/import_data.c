@@ -53,24 +53,32 @@ static int writer_open(struct import_job *job, struct err *err)
     return rv;
 }
 
-void import_data_reserve(struct import_job *job, const json_t *image)
+void import_data_prepare(struct import_job *job, const json_t *image)
 {
-    job->reservation = (struct reservation){.id = job->id,
-                                            .session = job->session_hex,
-                                            .on_room = room_given,
-                                            .on_refused = writer_failed,
-                                            .arg = job};
-    reservation_init(&job->reservation, job->ctx, image, false, -1);
+    if (job->rewrite) {
+        job->reservation = (struct reservation){.id = job->id,
+                                                .session = job->session_hex,
+                                                .on_room = room_given,
+                                                .on_refused = writer_failed,
+                                                .arg = job};
+        reservation_init(&job->reservation, job->ctx, image, false, -1);
+    }
+    job->image = json_incref((json_t *)(uintptr_t)image);
 }
 
 int import_data_open(struct import_job *job, struct err *err)
 {
     inspect_free(job->inspect);
     data_check_free(job->check_data);
+    signed_data_free(job->signature);
     job->check_data = NULL;
     job->size = 0;
+    int rv = signed_data_new(job->ctx, job->image, &job->signature, err);
+    if (rv != 0) {
+        return rv;
+    }
     job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
-    int rv = job->inspect != NULL ? 0 : TSR_ENOMEM;
+    rv = job->inspect != NULL ? 0 : TSR_ENOMEM;
     if (rv == 0 && job->expect_algo[0] != 0) {
         rv = data_check_new(job->expect_algo, job->expect_hex, &job->check_data, err);
     }
@@ -95,6 +103,9 @@ bool import_data_write(struct import_job *job, const void *data, size_t size)
     }
     if (job->check_data != NULL) {
         data_check_write(job->check_data, data, size);
+    }
+    if (job->signature != NULL) {
+        signed_data_write(job->signature, data, size);
     }
     if (job->writer == NULL) {
         return true;
@@ -121,6 +132,30 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
     import_job_finish(job);
 }
 
+static void seal(struct import_job *job)
+{
+    if (job->rewrite) {
+        job->state = JOB_SEALING;
+        replica_writer_finish(job->writer, sealed_cb, job);
+    } else {
+        import_job_finish(job);
+    }
+}
+
+static void verified_cb(void *arg, int status, const struct err *err)
+{
+    struct import_job *job = arg;
+    if (job->state != JOB_RUNNING || job->status != 0) {
+        import_job_maybe_free(job); /* it fails already, or has ended */
+        return;
+    }
+    if (status != 0) {
+        import_job_fail(job, status, err);
+    } else {
+        seal(job);
+    }
+}
+
 void import_data_end(struct import_job *job)
 {
     struct err err = {0};
@@ -133,11 +168,10 @@ void import_data_end(struct import_job *job)
     }
     if (rv != 0) {
         import_job_fail(job, rv, &err);
-    } else if (job->rewrite) {
-        job->state = JOB_SEALING;
-        replica_writer_finish(job->writer, sealed_cb, job);
+    } else if (job->signature != NULL) {
+        signed_data_verify(job->signature, verified_cb, job);
     } else {
-        import_job_finish(job);
+        seal(job);
     }
 }
 

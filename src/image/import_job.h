@@ -4,6 +4,7 @@
 
 #include "image/data_check.h"
 #include "image/reserve.h"
+#include "image/signed_data.h"
 #include "image/upload_hosts.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/id.h"
@@ -56,6 +57,7 @@ struct import_job {
     enum import_kind kind;
     char *url;   /* of the data; IMPORT_REMOTE: of the image, without /file */
     char *token; /* IMPORT_REMOTE: header with the caller's token; only here, never in the log */
+    struct signed_data *signature; /* of what came; NULL: not signed */
     struct data_check *check_data; /* what the data must be; may be NULL */
     char expect_algo[16], expect_hex[2 * DIGEST_MAX + 1];
 
@@ -68,6 +70,7 @@ struct import_job {
     int resolve_status;
 
     /* running */
+    json_t *image; /* the record as it was when the import began */
     char disk_format[64], container_format[64];
     struct inspect *inspect;
     uint64_t size; /* bytes that came */
@@ -133,8 +136,8 @@ void import_remote_begin(struct import_job *job);
 
 /* --- import_data.c: what becomes of the data
  * ---------------------------------------------------------- */
-/* The data will count for the quota of @image's project. */
-void import_data_reserve(struct import_job *job, const json_t *image);
+/* What @image says of its data: a signature; whose quota it counts for. */
+void import_data_prepare(struct import_job *job, const json_t *image);
 /* Before the first byte; rewrite: a writer is opened. */
 int import_data_open(struct import_job *job, struct err *err);
 /* false: pause the source until import_source_resume. */

@@ -276,7 +276,9 @@ void import_source_begin(struct import_job *job, const json_t *image)
              job->kind == IMPORT_REMOTE ? "glance-download" : method);
     if (strcmp(method, "web-download") == 0) {
         job->rewrite = true;
-        import_data_reserve(job, image);
+    }
+    import_data_prepare(job, image);
+    if (job->rewrite) {
         int rv = download_open(job, &err);
         if (rv != 0) {
             import_job_fail(job, rv, &err);

@@ -1,9 +1,9 @@
 /* An upload: checks -> image.saving -> bytes to the chosen hosts, inspected on the way -> seal ->
  * image.activate.
  *
- *   CHECKED -> SAVING -> OPEN -> SEALING -> ACTIVATING -> done
- *      |          |        |        |           |
- *      |          `--------+--------+-----------+--> ABORTING -> done
+ *   CHECKED -> SAVING -> OPEN -> (VERIFYING ->) SEALING -> ACTIVATING -> done
+ *      |          |        |          |            |           |
+ *      |          `--------+----------+------------+-----------+--> ABORTING -> done
  *      `--> refused: nothing was changed
  *
  * Failures: whatever goes wrong once image.saving was sent ends in image.abort, which takes the
@@ -19,6 +19,7 @@
 
 #include "image/change.h"
 #include "image/reserve.h"
+#include "image/signed_data.h"
 #include "image/upload_hosts.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/id.h"
@@ -33,7 +34,15 @@ enum {
     RETRY_MS_MAX = 10000
 };
 
-enum upload_state { UP_CHECKED, UP_SAVING, UP_OPEN, UP_SEALING, UP_ACTIVATING, UP_ABORTING };
+enum upload_state {
+    UP_CHECKED,
+    UP_SAVING,
+    UP_OPEN,
+    UP_VERIFYING,
+    UP_SEALING,
+    UP_ACTIVATING,
+    UP_ABORTING
+};
 
 struct image_upload {
     struct image_ctx *ctx;
@@ -51,6 +60,7 @@ struct image_upload {
     bool writer_full;
     struct upload_hosts hosts;
     struct inspect *inspect;
+    struct signed_data *signature; /* NULL: not signed */
     struct replica_writer *writer;
     uint64_t size;
     int64_t virtual_size;
@@ -78,6 +88,7 @@ static void upload_free(struct image_upload *u)
     tsr_assert(u->writer == NULL);
     reservation_end(&u->reservation);
     inspect_free(u->inspect);
+    signed_data_free(u->signature);
     metric_add(METRIC_uploads_active, -1);
     free(u);
 }
@@ -264,6 +275,9 @@ bool image_upload_write(struct image_upload *u, const void *data, size_t size)
     if (rv != 0) {
         return write_fail(u, rv, &err);
     }
+    if (u->signature != NULL) {
+        signed_data_write(u->signature, data, size);
+    }
     u->writer_full = !replica_writer_write(u->writer, data, size);
     bool room = reservation_need(&u->reservation, u->size);
     return !u->writer_full && room && u->status == 0;
@@ -399,7 +413,7 @@ static int start_checks(struct image_upload *u, struct err *err)
     if (rv == 0 && !u->o.stage) { /* staged data is inspected by its import */
         u->inspect = upload_inspect_new(u->ctx, json_str(image, "disk_format"),
                                         json_str(image, "container_format"));
-        rv = u->inspect != NULL ? 0 : TSR_ENOMEM;
+        rv = u->inspect != NULL ? signed_data_new(u->ctx, image, &u->signature, err) : TSR_ENOMEM;
     }
     json_decref(image);
     return rv;
@@ -504,6 +518,22 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
     activate_send(u);
 }
 
+static void seal(struct image_upload *u)
+{
+    u->state = UP_SEALING;
+    replica_writer_finish(u->writer, sealed_cb, u);
+}
+
+static void verified_cb(void *arg, int status, const struct err *err)
+{
+    struct image_upload *u = arg;
+    if (status != 0) {
+        upload_fail(u, status, err);
+    } else {
+        seal(u);
+    }
+}
+
 void image_upload_finish(struct image_upload *u, image_cb cb, void *arg)
 {
     struct err err = {0};
@@ -526,8 +556,12 @@ void image_upload_finish(struct image_upload *u, image_cb cb, void *arg)
         upload_fail(u, rv, &err);
         return;
     }
-    u->state = UP_SEALING;
-    replica_writer_finish(u->writer, sealed_cb, u);
+    if (u->signature != NULL) {
+        u->state = UP_VERIFYING;
+        signed_data_verify(u->signature, verified_cb, u);
+        return;
+    }
+    seal(u);
 }
 
 void image_upload_abort(struct image_upload *u)
@@ -537,7 +571,8 @@ void image_upload_abort(struct image_upload *u)
         upload_fail(u, TSR_EEOF, NULL);
         metric_add(METRIC_uploads_failed_total, 1);
     }
-    /* CHECKED, SAVING: seen when the answer comes. SEALING, ACTIVATING: goes on. ABORTING: so too.
+    /* CHECKED, SAVING: seen when the answer comes. VERIFYING, SEALING, ACTIVATING: goes on.
+     * ABORTING: so too.
      */
 }
 

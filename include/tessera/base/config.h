@@ -91,6 +91,8 @@ struct err;
       "Refuse data declared raw that is in another format (qcow2, vmdk, ...), which a hypervisor might open as that. Partition tables, ISO images and LUKS volumes stay allowed.") \
     X(disk_format_gpt, BOOL, "no", 0, 0, "", CLUSTER, LIVE, \
       "Offer the disk_format gpt: raw disks with a partition table, which is then checked.") \
+    X(signature_certificates_dir, STRING, "", 0, 1024, "", HOST, LIVE, \
+      "Directory with the certificates of signed images, UUID.pem each (PEM). Empty: signatures are stored and not verified.") \
     X(import_methods, LIST, "glance-direct, web-download, copy-image", 0, 8, "methods", CLUSTER, RESTART, \
       "Ways of import that are offered: glance-direct (data put to .../stage first), web-download (from a URL), copy-image (to further stores; there is one, so it never has to), glance-download (from glance_regions). Empty: none.") \
     X(glance_regions, LIST, "", 0, 64, "name=url", CLUSTER, RESTART, \

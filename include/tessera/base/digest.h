@@ -6,7 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum digest_kind { DIGEST_MD5, DIGEST_SHA1, DIGEST_SHA256, DIGEST_SHA512 };
+enum digest_kind {
+    DIGEST_MD5,
+    DIGEST_SHA1,
+    DIGEST_SHA256,
+    DIGEST_SHA512,
+    DIGEST_SHA224,
+    DIGEST_SHA384
+};
 enum { DIGEST_MAX = 64 };
 
 struct digest; /* running digest */

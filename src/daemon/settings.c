@@ -48,6 +48,8 @@ void settings_import(const struct config *cfg, struct import_rules *out)
         .connect_ms = (uint64_t)cfg->import_connect_ms,
         .idle_ms = (uint64_t)cfg->import_idle_ms,
         .total_ms = (uint64_t)cfg->import_time_max,
+        .decompress = cfg->import_decompress,
+        .decompress_max = (uint64_t)cfg->import_decompress_max,
     };
 }
 

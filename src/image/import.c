@@ -66,7 +66,7 @@ void import_job_maybe_free(struct import_job *job)
 {
     struct image_importer *i = job->importer;
     if (job->state != JOB_ENDED || job->submitting || job->resolving || job->writer_aborting ||
-        job->task_posted || job->fetch != NULL || job->writer != NULL ||
+        job->task_posted || job->fetch != NULL || job->writer != NULL || job->unpacking ||
         signed_data_busy(job->signature)) {
         return;
     }
@@ -83,6 +83,9 @@ void import_job_maybe_free(struct import_job *job)
     data_check_free(job->check_data);
     signed_data_free(job->signature);
     buf_free(&job->remote);
+    buf_free(&job->packed);
+    unpack_free(job->unpack);
+    free(job->unpacked);
     if (job->token != NULL) {
         explicit_bzero(job->token, strlen(job->token));
     }

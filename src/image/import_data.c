@@ -6,11 +6,21 @@
 #include "image/import_job.h"
 #include "tessera/base/assert.h"
 
+bool import_data_ready(const struct import_job *job)
+{
+    return job->state == JOB_RUNNING && job->status == 0 && !job->writer_full &&
+           !job->reservation.waiting;
+}
+
 /* Go on when the hosts keep up and the project's quota has room. */
 static void more(struct import_job *job)
 {
-    if (job->state == JOB_RUNNING && job->status == 0 && !job->writer_full &&
-        !job->reservation.waiting) {
+    if (!import_data_ready(job)) {
+        return;
+    }
+    if (job->unpack != NULL) {
+        import_unpack_go(job);
+    } else {
         import_source_resume(job);
     }
 }
@@ -55,15 +65,28 @@ static int writer_open(struct import_job *job, struct err *err)
 
 void import_data_prepare(struct import_job *job, const json_t *image)
 {
-    if (job->rewrite) {
-        job->reservation = (struct reservation){.id = job->id,
-                                                .session = job->session_hex,
-                                                .on_room = room_given,
-                                                .on_refused = writer_failed,
-                                                .arg = job};
-        reservation_init(&job->reservation, job->ctx, image, false, -1);
-    }
     job->image = json_incref((json_t *)(uintptr_t)image);
+}
+
+/* Its size is not known: it is asked for room in the quota as it comes. */
+static int write_begin(struct import_job *job, struct err *err)
+{
+    job->reservation = (struct reservation){.id = job->id,
+                                            .session = job->session_hex,
+                                            .on_room = room_given,
+                                            .on_refused = writer_failed,
+                                            .arg = job};
+    reservation_init(&job->reservation, job->ctx, job->image, false, -1);
+    return writer_open(job, err);
+}
+
+int import_data_rewrite(struct import_job *job, struct err *err)
+{
+    if (job->rewrite) {
+        return 0;
+    }
+    job->rewrite = true;
+    return write_begin(job, err);
 }
 
 int import_data_open(struct import_job *job, struct err *err)
@@ -72,7 +95,9 @@ int import_data_open(struct import_job *job, struct err *err)
     data_check_free(job->check_data);
     signed_data_free(job->signature);
     job->check_data = NULL;
-    job->size = 0;
+    job->came = job->size = 0;
+    job->head_seen = job->all_came = false;
+    buf_clear(&job->packed);
     int rv = signed_data_new(job->ctx, job->image, &job->signature, err);
     if (rv != 0) {
         return rv;
@@ -82,18 +107,23 @@ int import_data_open(struct import_job *job, struct err *err)
     if (rv == 0 && job->expect_algo[0] != 0) {
         rv = data_check_new(job->expect_algo, job->expect_hex, &job->check_data, err);
     }
-    return rv == 0 && job->rewrite ? writer_open(job, err) : rv;
+    return rv == 0 && job->rewrite ? write_begin(job, err) : rv;
 }
 
-bool import_data_write(struct import_job *job, const void *data, size_t size)
+static int too_big(const struct import_job *job, uint64_t size, struct err *err)
+{
+    int64_t cap = job->ctx->limits->image_size_cap;
+    return size <= (uint64_t)cap
+               ? 0
+               : err_set(err, TSR_ETOOBIG, "The image is larger than the limit of %lld bytes.",
+                         (long long)cap);
+}
+
+bool import_data_store(struct import_job *job, const void *data, size_t size)
 {
     struct err err = {0};
-    int rv = 0;
     job->size += size;
-    if (job->size > (uint64_t)job->ctx->limits->image_size_cap) {
-        rv = err_set(&err, TSR_ETOOBIG, "The image is larger than the limit of %lld bytes.",
-                     (long long)job->ctx->limits->image_size_cap);
-    }
+    int rv = too_big(job, job->size, &err);
     if (rv == 0) {
         rv = inspect_write(job->inspect, data, size, &err);
     }
@@ -101,18 +131,59 @@ bool import_data_write(struct import_job *job, const void *data, size_t size)
         import_job_fail_later(job, rv, &err);
         return false;
     }
-    if (job->check_data != NULL) {
-        data_check_write(job->check_data, data, size);
-    }
-    if (job->signature != NULL) {
-        signed_data_write(job->signature, data, size);
-    }
     if (job->writer == NULL) {
         return true;
     }
     job->writer_full = !replica_writer_write(job->writer, data, size);
     bool room = reservation_need(&job->reservation, job->size);
     return !job->writer_full && room;
+}
+
+/* The first bytes are there, or all. */
+static bool head_look(struct import_job *job)
+{
+    struct err err = {0};
+    job->head_seen = true;
+    int rv = import_unpack_decide(job, &err);
+    if (rv != 0) {
+        import_job_fail_later(job, rv, &err);
+        return false;
+    }
+    if (job->unpack != NULL) {
+        import_unpack_go(job);
+        return false;
+    }
+    bool more = job->packed.size == 0 || import_data_store(job, job->packed.data, job->packed.size);
+    buf_free(&job->packed);
+    return more;
+}
+
+bool import_data_write(struct import_job *job, const void *data, size_t size)
+{
+    struct err err = {0};
+    job->came += size;
+    int rv = too_big(job, job->came, &err);
+    if (job->check_data != NULL) {
+        data_check_write(job->check_data, data, size);
+    }
+    if (job->signature != NULL) {
+        signed_data_write(job->signature, data, size);
+    }
+    if (rv == 0 && (!job->head_seen || job->unpack != NULL)) {
+        rv = buf_append(&job->packed, data, size);
+    }
+    if (rv != 0) {
+        import_job_fail_later(job, rv, &err);
+        return false;
+    }
+    if (!job->head_seen) {
+        return job->packed.size < UNPACK_HEAD || head_look(job);
+    }
+    if (job->unpack != NULL) {
+        import_unpack_go(job);
+        return false;
+    }
+    return import_data_store(job, data, size);
 }
 
 static void sealed_cb(void *arg, int status, const struct replica_result *result,
@@ -156,11 +227,11 @@ static void verified_cb(void *arg, int status, const struct err *err)
     }
 }
 
-void import_data_end(struct import_job *job)
+void import_data_judge(struct import_job *job)
 {
     struct err err = {0};
     int rv = inspect_finish(job->inspect, job->size, &job->virtual_size, &err);
-    if (rv == 0 && job->remote_size != UINT64_MAX && job->remote_size != job->size) {
+    if (rv == 0 && job->remote_size != UINT64_MAX && job->remote_size != job->came) {
         rv = err_set(&err, TSR_EEOF, "The data is not as long as the other region says it is.");
     }
     if (rv == 0 && job->check_data != NULL) {
@@ -172,6 +243,19 @@ void import_data_end(struct import_job *job)
         signed_data_verify(job->signature, verified_cb, job);
     } else {
         seal(job);
+    }
+}
+
+void import_data_end(struct import_job *job)
+{
+    job->all_came = true;
+    if (!job->head_seen && !head_look(job) && job->unpack == NULL && job->status != 0) {
+        return; /* it fails */
+    }
+    if (job->unpack != NULL) {
+        import_unpack_go(job);
+    } else {
+        import_data_judge(job);
     }
 }
 

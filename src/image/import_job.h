@@ -11,6 +11,7 @@
 #include "tessera/base/list.h"
 #include "tessera/image/import.h"
 #include "tessera/sys/http_fetch.h"
+#include "tessera/sys/unpack.h"
 
 enum import_kind {
     IMPORT_DIRECT, /* glance-direct: the staged data */
@@ -73,6 +74,7 @@ struct import_job {
     json_t *image; /* the record as it was when the import began */
     char disk_format[64], container_format[64];
     struct inspect *inspect;
+    uint64_t came; /* bytes from the source */
     uint64_t size; /* bytes that came */
     bool rewrite;  /* the data is written anew; false: staged data becomes the image's as it is */
     int64_t virtual_size;
@@ -87,6 +89,17 @@ struct import_job {
     struct http_fetch *fetch;
     struct import_guard *guard;
     unsigned redirects, attempts;
+    /* packed data, which is unpacked on the way (import_unpack.c) */
+    bool head_seen, all_came, unpacking;
+    struct buf packed; /* came, and is not used yet; also the first bytes, until they are enough */
+    size_t packed_at;
+    struct unpack *unpack; /* NULL: it is stored as it comes */
+    struct work unpack_work;
+    uint8_t *unpacked; /* what one step gave */
+    size_t unpacked_size;
+    int unpack_status;
+    bool unpack_moved;
+
     struct buf remote;    /* the other region's image, as it comes */
     uint64_t remote_size; /* of its data; UINT64_MAX: not told */
 
@@ -144,6 +157,22 @@ int import_data_open(struct import_job *job, struct err *err);
 bool import_data_write(struct import_job *job, const void *data, size_t size);
 /* All has come. */
 void import_data_end(struct import_job *job);
+/* What the image is to hold: inspected and written. false: pause until import_data_more's turn. */
+bool import_data_store(struct import_job *job, const void *data, size_t size);
+/* Can more be stored at once? */
+bool import_data_ready(const struct import_job *job);
+/* All of it was stored. */
+void import_data_judge(struct import_job *job);
+/* The first bytes tell: begin to write anew, if staged data was only to be judged. */
+int import_data_rewrite(struct import_job *job, struct err *err);
 void import_data_stop(struct import_job *job);
+
+/* --- import_unpack.c: packed data
+ * ---------------------------------------------------------------------- */
+/* Is the data to be unpacked? job->packed holds its first bytes, or all there are. 0: job->unpack
+ * tells. */
+int import_unpack_decide(struct import_job *job, struct err *err);
+/* Go on with job->packed, now that more has come, all has come, or more can be stored. */
+void import_unpack_go(struct import_job *job);
 
 #endif

@@ -29,7 +29,7 @@ static void read_failed(struct import_job *job, int status)
         replica_reader_close(job->reader);
         job->reader = NULL;
     }
-    if (++job->attempts < READ_ATTEMPTS && status != TSR_ECANCELED) {
+    if (++job->attempts < READ_ATTEMPTS && status != TSR_ECANCELED && !job->rewrite) {
         timer_init(&job->timer, job->ctx->loop, read_retry);
         timer_start(&job->timer, READ_AGAIN_MS);
         return;

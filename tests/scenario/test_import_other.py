@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Imports beside the plain ones: from the image service of another region, and of locations whose hash is known."""
+"""Imports beside the plain ones: from the image service of another region, of locations whose hash is known, of packed data."""
+import gzip
 import hashlib
 import http.server
+import lzma
 import os
+import shutil
+import subprocess
 import threading
 
 import lib
@@ -47,20 +51,32 @@ class Region(http.server.BaseHTTPRequestHandler):
             return None
 
 
+def packed(kind, data):
+    if kind == "zst":
+        return subprocess.run(["zstd", "-q", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    return gzip.compress(data, 1) if kind == "gz" else lzma.compress(data, preset=1)
+
+
 class Files(http.server.BaseHTTPRequestHandler):
-    """/SIZE: bytes of lib.Body("file", SIZE)."""
+    """/SIZE: bytes of lib.Body("file", SIZE); /NAME: of Files.named; both with the length that is said."""
 
     protocol_version = "HTTP/1.1"
+    named = {}
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
-        data = bytes(lib.Body("file", int(self.path[1:])))
+        name = self.path[1:]
+        data = Files.named[name] if name in Files.named else bytes(lib.Body("file", int(name)))
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Encoding", "gzip")  # is not believed: the bytes tell
         self.end_headers()
-        self.wfile.write(data)
+        try:
+            self.wfile.write(data)
+        except lib.NETWORK_ERRORS:
+            pass
 
 
 def serve(handler):
@@ -201,11 +217,58 @@ def check_locations(cluster, results, port):
         results.equal("locations are not shown", client.call("GET", f"/v2/images/{image_id}/locations").json(), [])
 
 
+def check_packed(cluster, results, port):
+    source = lib.Body("packed", 7 * lib.MIB + 3)
+    data = bytes(source)
+    kinds = ["gz", "xz"] + (["zst"] if shutil.which("zstd") else [])
+    for kind in kinds:
+        Files.named[kind] = packed(kind, data)
+    whole = Files.named["gz"]
+    Files.named.update({"cut": whole[:-100], "damaged": whole[:5000] + b"?" + whole[5001:], "behind": whole + b"something else",
+                        "bomb": packed("gz", bytes(120 * lib.MIB)), "twice": packed("xz", Files.named["xz"]),
+                        "wrong": packed("gz", b"no qcow2 at all" * 1000)})
+    with lib.Client(cluster, cluster.names()[0]) as client:
+        def download(name, disk="raw", container="bare", **more):
+            image_id = client.create(name, disk_format=disk, container_format=container, **more).json()["id"]
+            client.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": "web-download", "uri": f"http://127.0.0.1:{port}/{name}"}})
+            task = await_task(client, image_id)
+            return client.show(image_id).json(), task["message"], task["status"]
+
+        for kind in kinds:
+            image, message, _ = download(kind)
+            results.equal(f"{kind} is stored unpacked", (image["status"], image["size"], image["checksum"], image["virtual_size"]),
+                          ("active", source.size, source.md5, source.size))
+            if message:
+                print(f"     {message}")
+            results.equal("its bytes", client.download(image["id"])[1], source.sha256)
+        image, _, _ = download("gz", container="compressed")
+        results.equal("the container `compressed` stays as it is", (image["status"], image["size"]), ("active", len(whole)))
+        image, _, _ = download("twice")
+        results.equal("what is packed twice is unpacked once", image["size"], len(Files.named["xz"]))
+        for name, disk, text in (("cut", "raw", "ends in the middle"), ("damaged", "raw", "damaged"), ("behind", "raw", "damaged"),
+                                 ("bomb", "raw", "200 times"), ("wrong", "qcow2", "does not match")):
+            image, message, status = download(name, disk)
+            results.check(f"packed data that is {name} is refused", status == "failure" and text in message and image["status"] == "queued"
+                          and image["size"] is None, message)
+        # Staged data is written anew, and nothing of what was staged is left.
+        image_id = queued(client)
+        client.call("PUT", f"/v2/images/{image_id}/stage", Files.named["xz"], {"Content-Type": "application/octet-stream"})
+        client.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": "glance-direct"}})
+        image = await_status(client, image_id, "active", "queued")
+        results.equal("staged data is unpacked", (image["status"], image["size"], image["checksum"]), ("active", source.size, source.md5))
+        results.equal("its bytes", client.download(image_id)[1], source.sha256)
+        image_id = queued(client)
+        client.call("PUT", f"/v2/images/{image_id}/stage", b"\x1f\x8b", {"Content-Type": "application/octet-stream"})
+        client.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": "glance-direct"}})
+        results.equal("two bytes are no packed data", await_status(client, image_id, "active", "queued")["size"], 2)
+
+
 def body(cluster, results):
     files = int(cluster.settings["import_ports"])
     with lib.Cluster(hosts=1) as west:
         source = check_remote(cluster, west, results)
         check_locations(cluster, results, files)
+        check_packed(cluster, results, files)
         with lib.Client(west, west.names()[0]) as there:
             Region.client = there
             check_lost(cluster, results, source)
@@ -214,6 +277,6 @@ def body(cluster, results):
 if __name__ == "__main__":
     os.environ.setdefault("no_proxy", "127.0.0.1")
     SETTINGS = {"import_methods": "glance-direct, web-download, glance-download", "glance_regions": f"{REGION}=http://127.0.0.1:{serve(Region)}",
-                "import_addresses_allowed": "127.0.0.1/32", "import_ports": str(serve(Files)), "locations_by_owners": "yes",
+                "import_addresses_allowed": "127.0.0.1/32", "import_ports": str(serve(Files)), "locations_by_owners": "yes", "import_decompress": "yes",
                 "down_ms": "3s", "suspect_ms": "1s"}
     raise SystemExit(lib.run_test("import-other", body, settings=SETTINGS))

@@ -119,6 +119,10 @@ struct err;
       "Longest time for one web-download.") \
     X(import_threads, INT, "8", 1, 64, "threads", HOST, RESTART, \
       "Downloads that a host makes at a time; others wait.") \
+    X(import_decompress, BOOL, "no", 0, 0, "", CLUSTER, RESTART, \
+      "Imported data of bare images that is packed with gzip, xz or zstd is stored unpacked.") \
+    X(import_decompress_max, INT, "200", 2, 1000000, "times", CLUSTER, RESTART, \
+      "Unpacked data that is so many times larger than what came is refused (beyond 64 MiB).") \
     X(stage_life_ms, DURATION, "1d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "Staged data that nobody imports is dropped after so long. 0: kept.") \
     X(api_limit_max, INT, "1000", 1, 100000, "records", CLUSTER, LIVE, \

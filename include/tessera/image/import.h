@@ -28,6 +28,8 @@ struct import_rules {
     const struct config_list *addresses_allowed; /* networks beside the public ones: "10.0.0.0/8" */
     const char *ca_file;                         /* "": the system's */
     uint64_t connect_ms, idle_ms, total_ms;
+    bool decompress;         /* gzip, xz and zstd data of `bare` images is stored unpacked */
+    uint64_t decompress_max; /* that many times larger at most */
 };
 bool import_rules_method(const struct import_rules *rules, const char *name);
 /* URL of the image service of region @name, without a slash at its end; NULL: not known. */

@@ -489,6 +489,9 @@ static void activate_cb(struct meta_submit *req, int status, json_t *result, con
     struct err why = *err;
     if (status == TSR_ENOENT) {
         status = err_set(&why, TSR_EGONE, "Image %s was deleted during the upload.", u->id);
+    } else if (status == TSR_ECONFLICT) { /* the leader ended the session: no fault of the client */
+        status = err_set(&why, TSR_EUNAVAILABLE,
+                         "The upload was given up, as its host was taken for dead. Send it again.");
     }
     upload_fail(u, status, &why);
 }

@@ -25,6 +25,7 @@ struct import_request {
     const char *method, *uri;
     enum import_kind kind;
     const char *region, *remote_id;
+    const char *wrong; /* IMPORT_REMOTE: why it will fail, static; NULL: nothing known against it */
     bool all_stores;
     const char *unknown_store; /* names a store that is not the cluster's; NULL: none does */
 };
@@ -56,7 +57,8 @@ struct import_job {
     uint8_t session[SESSION_ID_SIZE];
     char session_hex[2 * SESSION_ID_SIZE + 1];
     enum import_kind kind;
-    char *url;   /* of the data; IMPORT_REMOTE: of the image, without /file */
+    char *url;         /* of the data; IMPORT_REMOTE: of the image, without /file */
+    const char *wrong; /* as of import_request */
     char *token; /* IMPORT_REMOTE: header with the caller's token; only here, never in the log */
     struct signed_data *signature; /* of what came; NULL: not signed */
     struct data_check *check_data; /* what the data must be; may be NULL */

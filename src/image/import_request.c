@@ -87,14 +87,14 @@ static int remote_parse(const struct import_rules *rules, const json_t *method,
     if (!uuid_valid(out->remote_id)) {
         return err_set(err, TSR_EINVAL, "Remote glance image id does not look like a UUID.");
     }
-    if (face != NULL && strcmp(face, "public") != 0 && strcmp(face, "internal") != 0 &&
-        strcmp(face, "admin") != 0) {
-        return err_set(err, TSR_EINVAL,
-                       "'glance_service_interface' is none of public, internal, admin.");
-    }
-    return import_rules_region(rules, out->region) != NULL
-               ? 0
-               : err_set(err, TSR_EINVAL, "The region that is named is not known here.");
+    /* A region or an interface that is not known fails the task, as with Glance. */
+    out->wrong = import_rules_region(rules, out->region) == NULL
+                     ? "The region that is named is not known here."
+                 : face == NULL || strcmp(face, "public") == 0 || strcmp(face, "internal") == 0 ||
+                         strcmp(face, "admin") == 0
+                     ? NULL
+                     : "'glance_service_interface' is none of public, internal, admin.";
+    return 0;
 }
 
 int import_request_parse(const struct import_rules *rules, const json_t *body,

@@ -222,6 +222,9 @@ static int download_open(struct import_job *job, struct err *err)
     if (job->ctx->import == NULL || job->ctx->fetch_pool == NULL) {
         return err_set(err, TSR_EUNAVAILABLE, "Downloads are not available on this host.");
     }
+    if (job->kind == IMPORT_REMOTE && job->wrong != NULL) {
+        return err_set(err, TSR_EINVAL, "%s", job->wrong);
+    }
     if (job->kind == IMPORT_REMOTE) {
         return job->token != NULL && job->url != NULL
                    ? 0

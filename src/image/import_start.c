@@ -68,9 +68,11 @@ static json_t *task_of(const struct import_job *job, const struct image_import_o
 static int remote_prepare(struct import_job *job, const struct image_import_options *o,
                           const struct import_request *q)
 {
-    const char *base = import_rules_region(job->ctx->import, q->region);
+    const char *known = import_rules_region(job->ctx->import, q->region);
+    const char *base = known != NULL ? known : "";
     size_t size = strlen(base) + sizeof("/v2/images/") + strlen(q->remote_id);
     size_t token = o->token != NULL ? strlen(o->token) : 0;
+    job->wrong = q->wrong;
     job->url = malloc(size);
     job->token = malloc(sizeof("X-Auth-Token: ") + token);
     if (job->url == NULL || job->token == NULL) {
@@ -152,6 +154,17 @@ static int start_checks(struct image_ctx *ctx, const struct image_import_options
     return rv;
 }
 
+/* All stores have it: there is nothing to copy. Who waits for the end of the copying looks for
+ * stores that are left, or failed, and finds that there are none. */
+static void copy_nothing(struct image_ctx *ctx, const struct image_import_options *o)
+{
+    change_submit(ctx,
+                  json_pack("{s:s, s:s, s:{}, s:{s:s, s:s}}", "op", "image.update", "id", o->id,
+                            "set", "props_set", "os_glance_importing_to_stores", "",
+                            "os_glance_failed_import", ""),
+                  NULL, RESULT_NONE, o->cb, o->arg);
+}
+
 void image_import_start(struct image_ctx *ctx, const struct image_import_options *options)
 {
     struct import_request q;
@@ -159,8 +172,8 @@ void image_import_start(struct image_ctx *ctx, const struct image_import_options
     struct err err = {0};
     struct import_job *job = NULL;
     int rv = start_checks(ctx, options, &q, &url, &err);
-    if (rv == 0 && q.kind == IMPORT_COPY) { /* all stores have it: nothing to do */
-        change_answer(ctx, 0, NULL, NULL, options->cb, options->arg);
+    if (rv == 0 && q.kind == IMPORT_COPY) {
+        copy_nothing(ctx, options);
         return;
     }
     if (rv == 0) {

@@ -156,10 +156,15 @@ def check_remote(cluster, west, results):
                           and image["status"] == "queued" and image["size"] is None, str(task and task["message"]))
         Region.spoil = None
         for what, request, status in (
-                ("an unknown region", remote(source, "East"), 400), ("no UUID", remote("x"), 400),
-                ("a wrong interface", remote(source, glance_service_interface="x"), 400),
+                ("no UUID", remote("x"), 400),
                 ("no region", {"method": {"name": "glance-download", "glance_image_id": source}}, 400)):
             results.equal(f"glance-download, {what}", client.call("POST", f"/v2/images/{queued(client)}/import", request).status, status)
+        for what, request, text in (("an unknown region", remote(source, "East"), "region"),
+                                    ("a wrong interface", remote(source, glance_service_interface="x"), "interface")):
+            status = client.call("POST", f"/v2/images/{(image_id := queued(client))}/import", request).status
+            task = await_task(client, image_id)
+            results.check(f"glance-download from {what} fails in its task", status == 202 and task["status"] == "failure"
+                          and text in task["message"] and client.show(image_id).json()["status"] == "queued", str(task))
         reply = import_remote(client, queued(client), "nonsense")
         results.check("the message is the one that clients know", "image id does not look like a UUID" in reply.json()["error"]["message"])
         client.delete(image_id)

@@ -26,7 +26,6 @@ enum {
     RESOLVE_THREADS = 2,
 };
 static const uint64_t index_map_bytes = UINT64_C(64) << 30;
-static const uint64_t reservation_ms = UINT64_C(24) * 3600 * 1000;
 
 /* --- sys
  * ------------------------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ static int open_chunks(struct daemon *d, struct err *err)
         .loop = d->control,
         .chunk_bytes = d->files.me.chunk_bytes,
         .verify_always = strcmp(d->cfg.verify_reads, "always") == 0,
-        .reservation_ms = reservation_ms,
+        .reservation_ms = (uint64_t)d->cfg.reservation_life_ms,
         .reserve_bytes = CHUNK_RESERVE,
     };
     rv = chunks_open(&options, &d->chunks, err);

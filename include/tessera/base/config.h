@@ -125,6 +125,8 @@ struct err;
       "Unpacked data that is so many times larger than what came is refused (beyond 64 MiB).") \
     X(stage_life_ms, DURATION, "1d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "Staged data that nobody imports is dropped after so long. 0: kept.") \
+    X(reservation_life_ms, DURATION, "1d", CONFIG_MINUTE, 365 * CONFIG_DAY, "time", HOST, RESTART, \
+      "Chunks that came for an upload which then went silent, as its host died, are kept for so long.") \
     X(api_limit_max, INT, "1000", 1, 100000, "records", CLUSTER, LIVE, \
       "Most records in one page of a list.") \
     X(limit_param_default, INT, "25", 1, 100000, "records", CLUSTER, LIVE, \

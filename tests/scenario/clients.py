@@ -42,8 +42,8 @@ class Relay:
         self.loop.call_soon_threadsafe(self.stopping.set)
         self.thread.join(10)
 
-    def spread_over(self, cluster):
-        self.targets = [(h["name"], int(h["api_url"].rsplit(":", 1)[1])) for h in cluster.hosts()]
+    def spread_over(self, cluster, url="api_url"):
+        self.targets = [(h["name"], int(h[url].rsplit(":", 1)[1])) for h in cluster.hosts()]
 
     def _run(self):
         asyncio.run(self._serve())

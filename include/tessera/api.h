@@ -22,6 +22,8 @@ struct api_options {
     const char *public_endpoint, *internal_endpoint; /* "" = not set */
     const char *region;
     const struct config_list *cors_origins; /* may be NULL */
+    const struct policy_rules *rules;       /* of the operator's own; NULL: none */
+    const struct property_rules *properties;
     const char *store_id;
     const char *host_name;
     uint64_t self;

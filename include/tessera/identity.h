@@ -22,6 +22,9 @@ enum { IDENTITY_ID_MAX = 64, IDENTITY_NAME_MAX = 255, TOKEN_TEXT_MAX = 8192 };
 enum caller_role { ROLE_ADMIN = 1, ROLE_MEMBER = 2, ROLE_READER = 4, ROLE_SERVICE = 8 };
 enum caller_scope { SCOPE_NONE, SCOPE_PROJECT, SCOPE_DOMAIN, SCOPE_SYSTEM };
 
+struct policy_rules;
+struct property_rules;
+
 /* A checked token, as the layers above use it. roles has the implied ones (admin > member >
  * reader). */
 struct caller {
@@ -36,6 +39,9 @@ struct caller {
     char methods[64]; /* "password,token" */
     char appcred_id[IDENTITY_ID_MAX + 1];
     int64_t issued_us, expires_us;
+    /* The operator's own rules (identity/rules.h); NULL: the built-in ones. Borrowed. */
+    const struct policy_rules *rules;
+    const struct property_rules *properties;
     bool local_admin; /* came over the local socket: cluster administrator without a token */
 };
 /* Administrator of the service: role admin on a project or the system. Who administers a domain
@@ -160,6 +166,10 @@ enum image_action {
     ACT_STORES_DETAIL,
     ACT_TASKS,
     ACT_CACHE,
+    ACT_COPY,
+    ACT_MEMBER_GET,
+    ACT_MEMBER_LIST,
+    ACT_STORE_DELETE,
     ACT_METADEF_READ,
     ACT_METADEF_WRITE,
 };

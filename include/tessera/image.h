@@ -62,9 +62,14 @@ int image_find(struct meta_view *view, const struct caller *caller, const char *
                enum image_action action, json_t **image_out, struct err *err);
 /* Image API form of a record (section 3.1; custom properties at the top level). New reference. */
 json_t *image_render(const json_t *record);
+/* Take the properties out of a rendered image that @caller may not see. */
+void image_protect(const struct caller *caller, json_t *rendered);
 /* The same members from a record's stored text, appended to @out as JSON text. @store: the value of
  * `stores` (JSON text) of an image that has data, or NULL. TSR_ECORRUPT, TSR_ENOMEM. */
 int image_render_text(const struct meta_text *record, const char *store, struct buf *out);
+/* The same without what @caller may not see. */
+int image_render_seen(const struct caller *caller, const struct meta_text *record,
+                      const char *store, struct buf *out);
 
 /* GET /v2/images (section 4) in steps: what no index answers may read every image, and others are
  * to be served meanwhile. @params (decoded name/value pairs in order) and @view stay until the

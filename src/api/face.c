@@ -47,6 +47,8 @@ void api_reconfigure(struct api *api, const struct api_options *options)
     o->internal_endpoint = options->internal_endpoint;
     o->region = options->region;
     o->cors_origins = options->cors_origins;
+    o->rules = options->rules;
+    o->properties = options->properties;
     o->json_body_max = options->json_body_max;
     o->limit_default = options->limit_default;
     o->limit_max = options->limit_max;
@@ -386,6 +388,12 @@ static const char *request_token(const struct api_req *r)
     return token != NULL && token[0] != '\0' && strlen(token) <= TOKEN_TEXT_MAX ? token : NULL;
 }
 
+static void caller_rules(struct api_req *r)
+{
+    r->caller.rules = r->o->rules;
+    r->caller.properties = r->o->properties;
+}
+
 /* Does a service vouch for the request with a token of its own? */
 static bool has_service(const struct api_req *r, struct meta_view *view)
 {
@@ -413,6 +421,7 @@ static int token_check(struct api_req *r)
     meta_view_close(view);
     if (rv == 0) {
         r->caller = caller;
+        caller_rules(r);
     }
     return rv;
 }
@@ -447,6 +456,7 @@ bool api_token_again(struct api_req *r)
 
 static void step_handler(struct api_req *r)
 {
+    caller_rules(r);
     r->route->fn(r);
 }
 

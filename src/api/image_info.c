@@ -106,9 +106,9 @@ static json_t *find(struct api_req *r, size_t n, enum image_action action)
 /* There is one store, so no image is in more than one: its only data is never deleted this way. */
 void image_store_delete(struct api_req *r)
 {
-    if (!caller_is_admin(&r->caller)) {
-        api_errorf(r, TSR_EFORBIDDEN,
-                   "You are not authorized to complete delete_image_location action.");
+    struct err err = {0};
+    if (policy_image(&r->caller, ACT_STORE_DELETE, NULL, false, &err) != 0) {
+        api_error(r, TSR_EFORBIDDEN, &err);
         return;
     }
     if (strcmp(r->args[0], r->o->store_id) != 0) {

@@ -101,6 +101,7 @@ static void reply_image(struct api_req *r, int status, json_t *image)
 {
     if (image != NULL) {
         add_stores(r, image);
+        image_protect(&r->caller, image);
     }
     api_json(r, status, image);
 }
@@ -257,7 +258,7 @@ static void get_image(struct api_req *r)
         rv = meta_image_text(view, json_str_or(record, "id", ""), &text);
     }
     if (rv == 0) {
-        rv = image_render_text(&text, store, &out);
+        rv = image_render_seen(&r->caller, &text, store, &out);
     }
     json_decref(record);
     meta_view_close(view);

@@ -362,6 +362,9 @@ static int open_services(struct daemon *d, struct err *err)
     if (rv != 0) {
         return rv;
     }
+    if ((rv = settings_rules(&d->cfg, &d->rules, err)) != 0) {
+        return rv;
+    }
     settings_limits(&d->cfg, &d->limits);
     settings_import(&d->cfg, &d->import);
     return cluster_new(&cluster, &d->cluster);
@@ -561,6 +564,7 @@ static void free_all(struct daemon *d)
     json_decref(d->init_batch);
     free(d->hosts_text);
     reload_free(d);
+    settings_rules_free(&d->rules);
 }
 
 static int exit_code_of(int rv)

@@ -11,6 +11,7 @@
 #include "tessera/consensus.h"
 #include "tessera/http.h"
 #include "tessera/identity.h"
+#include "tessera/identity/rules.h"
 #include "tessera/image.h"
 #include "tessera/image/import.h"
 #include "tessera/meta.h"
@@ -87,7 +88,13 @@ void worker_free(struct worker *w);
 /* Connections to other hosts for a loop. */
 int worker_peer_client(struct daemon *d, struct loop *loop, struct peer_client **out);
 
+struct rules {
+    struct policy_rules *policy;
+    struct property_rules *properties;
+};
+
 struct daemon {
+    struct rules rules;      /* as started */
     struct config cfg;       /* as started: who borrows texts borrows them from here */
     struct config_use *live; /* the newest configuration after SIGHUP; NULL = cfg (reload.c) */
     const char *config_path; /* NULL: none was read */
@@ -128,6 +135,9 @@ struct daemon {
 };
 
 /* settings.c: what the parts take from the configuration, at the start and again at SIGHUP. */
+/* The operator's own rules, as long as somebody borrows them. */
+int settings_rules(const struct config *cfg, struct rules *out, struct err *err);
+void settings_rules_free(struct rules *rules);
 void settings_limits(const struct config *cfg, struct image_limits *out);
 void settings_cluster(const struct config *cfg, struct cluster_options *out);
 void settings_import(const struct config *cfg, struct import_rules *out);

@@ -16,6 +16,7 @@
 struct config_use {
     struct config cfg;
     struct image_limits limits;
+    struct rules rules;
     struct config_use *older;
 };
 
@@ -31,6 +32,8 @@ static void worker_apply(struct task *task)
     struct worker_reload *r = container_of(task, struct worker_reload, task);
     struct api_options api = {0};
     settings_api(&r->use->cfg, &api);
+    api.rules = r->use->rules.policy;
+    api.properties = r->use->rules.properties;
     api_reconfigure(r->w->api, &api);
     r->w->image.limits = &r->use->limits;
     http_server_set_tls(r->w->http, r->tls);
@@ -60,7 +63,10 @@ static int read_new(struct daemon *d, struct config_use *use, struct tls **tls, 
         rv = err_set(err, TSR_EINVAL, "%s can only change with a restart", name);
     }
     if (rv == 0) {
-        rv = settings_api_tls(d, &use->cfg, tls, err);
+        rv = settings_rules(&use->cfg, &use->rules, err);
+    }
+    if (rv == 0 && (rv = settings_api_tls(d, &use->cfg, tls, err)) != 0) {
+        settings_rules_free(&use->rules);
     }
     if (rv != 0) {
         config_free(&use->cfg);
@@ -105,6 +111,7 @@ void reload_free(struct daemon *d)
     while (d->live != NULL) {
         struct config_use *use = d->live;
         d->live = use->older;
+        settings_rules_free(&use->rules);
         config_free(&use->cfg);
         free(use);
     }

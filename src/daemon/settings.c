@@ -138,3 +138,36 @@ int settings_join_pin(struct daemon *d, uint8_t out[32], struct err *err)
                    : err_set(err, TSR_ECORRUPT,
                              "the certificate of the API or of the cluster's authority is damaged");
 }
+
+int settings_rules(const struct config *cfg, struct rules *out, struct err *err)
+{
+    char *text = NULL;
+    struct err why = {0};
+    int rv = 0;
+    *out = (struct rules){0};
+    if (cfg->policy_file[0] != '\0' && (rv = read_text(cfg->policy_file, &text, err)) == 0) {
+        rv = policy_rules_parse(text, strlen(text), &out->policy, &why);
+        rv = rv == 0 ? 0 : err_set(err, rv, "%.120s: %.130s", cfg->policy_file, why.msg);
+        free(text);
+    }
+    if (rv == 0 && cfg->property_protection_file[0] != '\0' &&
+        (rv = read_text(cfg->property_protection_file, &text, err)) == 0) {
+        rv = property_rules_parse(text, strlen(text),
+                                  strcmp(cfg->property_protection_rule_format, "policies") == 0,
+                                  out->policy, &out->properties, &why);
+        rv = rv == 0 ? 0
+                     : err_set(err, rv, "%.120s: %.130s", cfg->property_protection_file, why.msg);
+        free(text);
+    }
+    if (rv != 0) {
+        settings_rules_free(out);
+    }
+    return rv;
+}
+
+void settings_rules_free(struct rules *rules)
+{
+    property_rules_free(rules->properties);
+    policy_rules_free(rules->policy);
+    *rules = (struct rules){0};
+}

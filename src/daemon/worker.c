@@ -136,6 +136,8 @@ static int open_api(struct worker *w)
         .draining = &d->draining,
     };
     settings_api(cfg, &options);
+    options.rules = d->rules.policy;
+    options.properties = d->rules.properties;
     return api_new(&options, &w->api);
 }
 

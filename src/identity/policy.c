@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tessera/base/assert.h"
+#include "tessera/identity/rules.h"
 
 /* Who beside administrators may do it. */
 enum rule {
@@ -44,6 +45,10 @@ static const struct {
     [ACT_STORES_DETAIL] = {"stores_info_detail", RULE_SERVICE},
     [ACT_TASKS] = {"tasks_api_access", RULE_ADMIN},
     [ACT_CACHE] = {"cache_image", RULE_ADMIN},
+    [ACT_COPY] = {"copy_image", RULE_ADMIN},
+    [ACT_STORE_DELETE] = {"delete_image_location", RULE_ADMIN},
+    [ACT_MEMBER_GET] = {"get_member", RULE_READ},
+    [ACT_MEMBER_LIST] = {"get_members", RULE_READ},
     [ACT_METADEF_READ] = {"get_metadef", RULE_PROJECT},
     [ACT_METADEF_WRITE] = {"modify_metadef", RULE_ADMIN},
 };
@@ -126,17 +131,35 @@ static bool needs_no_visible_image(enum image_action action)
     return action == ACT_CREATE || action == ACT_LIST;
 }
 
+/* What the operator's rules say: 1, 0, or -1 for nothing. A member project is %(member_id)s. */
+static int asked_rules(const struct caller *caller, const char *policy, const json_t *image,
+                       bool is_member)
+{
+    if (caller->rules == NULL || caller->local_admin) {
+        return -1;
+    }
+    json_t *target = is_member ? json_copy((json_t *)(uintptr_t)image) : NULL;
+    if (target != NULL) {
+        (void)json_set_str(target, "member_id", caller->project_id);
+    }
+    int asked = policy_rules_ask(caller->rules, policy, caller, target != NULL ? target : image);
+    json_decref(target);
+    return asked;
+}
+
 int policy_image(const struct caller *caller, enum image_action action, const json_t *image,
                  bool is_member, struct err *err)
 {
     tsr_assert((size_t)action < array_len(actions));
     enum rule rule = actions[action].rule;
-    bool ok = is_admin(caller) || allowed(caller, rule, image, is_member);
+    int asked = asked_rules(caller, actions[action].policy, image, is_member);
+    bool ok = asked >= 0 ? asked == 1 : is_admin(caller) || allowed(caller, rule, image, is_member);
+    bool hidden = asked == 0 && action == ACT_SHOW; /* who may not see it does not know of it */
     if (ok && rule == RULE_SERVICE) {
         return 0; /* services read locations of images that their project can not see */
     }
     if (image != NULL && !needs_no_visible_image(action) &&
-        !policy_image_visible(caller, image, is_member)) {
+        (hidden || !policy_image_visible(caller, image, is_member))) {
         return err_set(err, TSR_ENOENT, "No image found with ID %s",
                        json_str_or(image, "id", "of this name"));
     }

@@ -6,6 +6,7 @@
 #include "image/fields.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/id.h"
+#include "tessera/identity/rules.h"
 
 static int check_shapes(const json_t *body, struct err *err)
 {
@@ -24,7 +25,7 @@ static int check_shapes(const json_t *body, struct err *err)
     return 0;
 }
 
-static int check_names(const json_t *body, struct err *err)
+static int check_names(const json_t *body, const struct caller *caller, struct err *err)
 {
     const char *name;
     json_t *value;
@@ -38,6 +39,12 @@ static int check_names(const json_t *body, struct err *err)
         case FIELD_LOCATIONS:
             return err_set(err, TSR_EFORBIDDEN, "Attribute '%s' is reserved.",
                            field_short(name, shown));
+        case FIELD_CUSTOM:
+            if (!property_allowed(caller->properties, PROPERTY_CREATE, name, caller, NULL)) {
+                return err_set(err, TSR_EFORBIDDEN, "Property '%s' is protected.",
+                               field_short(name, shown));
+            }
+            break;
         default:
             break;
         }
@@ -137,7 +144,7 @@ int create_evaluate(const json_t *body, const struct caller *caller,
         return err_set(err, TSR_EINVAL, "The request body must be a JSON object.");
     }
     int rv = check_shapes(body, err);
-    rv = rv != 0 ? rv : check_names(body, err);
+    rv = rv != 0 ? rv : check_names(body, caller, err);
     rv = rv != 0 ? rv : check_rights(body, caller, err);
     if (rv != 0) {
         return rv;

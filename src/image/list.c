@@ -4,6 +4,8 @@
 
 #include "image/query.h"
 #include "tessera/base/buf.h"
+#include "tessera/base/str.h"
+#include "tessera/identity/rules.h"
 
 enum { STEP_CANDIDATES = 512 }; /* a few milliseconds of a worker at most */
 
@@ -13,6 +15,7 @@ struct image_listing {
     const struct image_param *params;
     size_t count;
     struct meta_list *list; /* NULL: nothing can match */
+    struct caller caller;
 };
 
 /* A page of no images still checks its marker. */
@@ -30,6 +33,19 @@ static int open_list(struct image_listing *l, struct meta_view *view, const stru
     return rv;
 }
 
+/* What the caller may not see, no filter of its may find out. */
+static bool filters_seen(const struct image_listing *l)
+{
+    for (size_t i = 0; i < l->q.meta.filter_count; i++) {
+        const char *field = l->q.meta.filters[i].field;
+        if (str_starts(field, "prop:") &&
+            !property_allowed(l->caller.properties, PROPERTY_READ, field + 5, &l->caller, NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int image_listing_open(struct meta_view *view, const struct caller *caller,
                        const struct image_param *params, size_t count, size_t limit_default,
                        size_t limit_max, struct image_listing **out, struct err *err)
@@ -40,11 +56,12 @@ int image_listing_open(struct meta_view *view, const struct caller *caller,
     }
     l->params = params;
     l->count = count;
+    l->caller = *caller;
     int rv = policy_image(caller, ACT_LIST, NULL, false, err);
     if (rv == 0) {
         rv = query_parse(&l->q, params, count, limit_default, limit_max, err);
     }
-    if (rv == 0 && !l->q.nothing) {
+    if (rv == 0 && !l->q.nothing && filters_seen(l)) {
         rv = open_list(l, view, caller, err);
     }
     if (rv != 0) {
@@ -101,7 +118,7 @@ static int write_page(const struct image_listing *l, const struct meta_text *rec
         if (i > 0) {
             (void)buf_append(out, ",", 1);
         }
-        rv = image_render_text(&records[i], store, out);
+        rv = image_render_seen(&l->caller, &records[i], store, out);
     }
     if (rv == 0) {
         rv = buf_append_str(out, "],\"schema\":\"/v2/schemas/images\"");

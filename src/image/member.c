@@ -36,7 +36,7 @@ int image_member_get(struct meta_view *view, const struct caller *caller, const 
                      const char *project, json_t **out, struct err *err)
 {
     json_t *image = NULL, *member = NULL;
-    int rv = image_find(view, caller, id, ACT_SHOW, &image, err);
+    int rv = image_find(view, caller, id, ACT_MEMBER_GET, &image, err);
     if (rv != 0) {
         return rv;
     }
@@ -80,7 +80,7 @@ int image_member_list(struct meta_view *view, const struct caller *caller, const
     json_t *image = NULL, *records = NULL, *members = json_array();
     int rv = members != NULL ? 0 : TSR_ENOMEM;
     if (rv == 0) {
-        rv = image_find(view, caller, id, ACT_SHOW, &image, err);
+        rv = image_find(view, caller, id, ACT_MEMBER_LIST, &image, err);
     }
     if (rv == 0 && !is_shared(image)) {
         rv = err_set(err, TSR_EFORBIDDEN, "Only shared images have members.");

@@ -6,6 +6,7 @@
 #include "image/create.h"
 #include "image/fields.h"
 #include "tessera/base/str.h"
+#include "tessera/identity/rules.h"
 
 struct patch {
     const json_t *record;
@@ -66,12 +67,22 @@ static int change_custom(struct patch *p, const char *verb, const char *name, co
 {
     char shown[IMAGE_SHORT];
     bool exists = json_object_get(p->props, name) != NULL;
+    enum property_act act = is(verb, "remove") ? PROPERTY_DELETE
+                            : exists           ? PROPERTY_UPDATE
+                                               : PROPERTY_CREATE;
+    if (exists && !is(verb, "add")) { /* what the caller may not see is not there */
+        exists = property_allowed(p->caller->properties, PROPERTY_READ, name, p->caller, p->record);
+    }
     if (is(verb, "add") && exists && p->v2_0) {
         return err_set(p->err, TSR_ECONFLICT, "Property %s already present.",
                        field_short(name, shown));
     }
     if (!is(verb, "add") && !exists) {
         return err_set(p->err, TSR_ECONFLICT, "Property %s does not exist.",
+                       field_short(name, shown));
+    }
+    if (!property_allowed(p->caller->properties, act, name, p->caller, p->record)) {
+        return err_set(p->err, TSR_EFORBIDDEN, "Property '%s' is protected.",
                        field_short(name, shown));
     }
     if (is(verb, "remove")) {

@@ -6,11 +6,14 @@
 #include "image/render.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "image/fields.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/buf.h"
 #include "tessera/base/str.h"
+#include "tessera/identity/rules.h"
 
 struct word {
     const char *text;
@@ -193,4 +196,41 @@ json_t *member_render(const json_t *member)
         return NULL;
     }
     return out;
+}
+
+void image_protect(const struct caller *caller, json_t *rendered)
+{
+    const char *name;
+    json_t *value;
+    void *next;
+    if (caller->properties == NULL || rendered == NULL) {
+        return;
+    }
+    json_object_foreach_safe(rendered, next, name, value)
+    {
+        if (field_class(name) == FIELD_CUSTOM && strncmp(name, "os_glance", 9) != 0 &&
+            !property_allowed(caller->properties, PROPERTY_READ, name, caller, rendered)) {
+            (void)json_object_del(rendered, name);
+        }
+    }
+}
+
+int image_render_seen(const struct caller *caller, const struct meta_text *record,
+                      const char *store, struct buf *out)
+{
+    struct buf whole = {0};
+    if (caller->properties == NULL) {
+        return image_render_text(record, store, out);
+    }
+    int rv = image_render_text(record, store, &whole);
+    json_t *image = rv == 0 ? json_parse(whole.data, whole.size) : NULL;
+    image_protect(caller, image);
+    char *text = image != NULL ? json_text(image, NULL) : NULL;
+    if (rv == 0) {
+        rv = text == NULL ? TSR_ENOMEM : buf_append_str(out, text);
+    }
+    free(text);
+    json_decref(image);
+    buf_free(&whole);
+    return rv;
 }

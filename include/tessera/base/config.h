@@ -133,6 +133,12 @@ struct err;
       "Records in a page of a list when the client names no limit.") \
     X(json_body_max, SIZE, "1MiB", CONFIG_KIB, 16 * CONFIG_MIB, "bytes", CLUSTER, LIVE, \
       "Largest JSON body of a request.") \
+    X(policy_file, STRING, "", 0, 1024, "", HOST, LIVE, \
+      "File of rules who may do what, over the built-in ones (docs/policies.md). Should be the same on all hosts. Empty: none.") \
+    X(property_protection_file, STRING, "", 0, 1024, "", HOST, LIVE, \
+      "File that says who may create, read, update and delete which properties of images. Should be the same on all hosts. Empty: everybody all.") \
+    X(property_protection_rule_format, CHOICE, "roles", 0, 16, "roles|policies", HOST, LIVE, \
+      "What property_protection_file names: roles, or rules like those of policy_file.") \
     X(cors_origins, LIST, "", 0, 64, "origins", CLUSTER, LIVE, \
       "Origins of web pages that browsers may let use the API, like https://cloud.example.org; * is all. Empty: none.") \
     X(connections_max, INT, "20000", 16, 1000000, "connections", HOST, RESTART, \

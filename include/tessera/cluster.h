@@ -100,6 +100,9 @@ struct cluster_options {
     uint64_t
         stage_life_ms; /* staged data that nobody imports is dropped after so long; 0 = never */
     unsigned replicas;
+    /* Whether clients could reach a host: connect to @api_url, then cluster_probed, within some two
+     * seconds. NULL: hosts are not probed. */
+    void (*probe)(void *arg, struct cluster *c, uint64_t host, const char *api_url);
     void (*leader_minute)(void *arg); /* called once a minute while this host leads */
     /* The leader found, with a majority of the other voters behind it, that this host's store is
      * damaged or differs from theirs: stop serving and rebuild it. May not return. NULL: never. */
@@ -114,6 +117,8 @@ void cluster_reconfigure(struct cluster *c, const struct cluster_options *option
 /* SIGTERM: hand over the endpoint and leadership if held (bounded time), then @cb. */
 void cluster_drain(struct cluster *c, uint64_t timeout_ms, void (*cb)(void *arg), void *arg);
 void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg);
+/* The answer to a probe, once each. Control loop. */
+void cluster_probed(struct cluster *c, uint64_t host, bool reached);
 /* Wire these into consensus_events. */
 void cluster_on_leader(struct cluster *c, uint64_t term);
 void cluster_on_lost(struct cluster *c);
@@ -123,6 +128,7 @@ void cluster_on_lost(struct cluster *c);
 struct cluster_health {
     bool ready;    /* has an elected leader within contact and has caught up */
     bool leader;   /* this host leads */
+    bool cut;      /* clients can not reach this host, though the others do */
     bool endpoint; /* this host holds the admin endpoint under a live lease */
     uint64_t leader_host, endpoint_host, endpoint_epoch;
     uint64_t stale_ms; /* since the last proof of a quorum; UINT64_MAX = never */

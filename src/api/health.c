@@ -38,12 +38,23 @@ static bool damaged(struct api_req *r)
     return r->o->meta != NULL && meta_damaged(r->o->meta) > 0;
 }
 
+/* The other hosts can not connect to this host's API, though they talk to it. */
+static bool cut(const struct api_req *r)
+{
+    struct cluster_health health = {.cut = false};
+    if (r->o->cluster != NULL) {
+        cluster_health(r->o->cluster, &health);
+    }
+    return health.cut;
+}
+
 /* New requests are welcome: part of a cluster that has a leader, and not stopping. */
 static void ready(struct api_req *r)
 {
-    answer(r, !draining(r) && quorum(r) && !damaged(r),
+    answer(r, !draining(r) && quorum(r) && !damaged(r) && !cut(r),
            draining(r)  ? "stopping\n"
            : damaged(r) ? "damaged store\n"
+           : cut(r)     ? "clients can not reach this host\n"
                         : "no leader\n");
 }
 
@@ -75,7 +86,10 @@ static void writable(struct api_req *r)
             json_decref(cluster);
         }
     }
-    answer(r, formed && quorum(r) && !draining(r), draining(r) ? "stopping\n" : "no quorum\n");
+    answer(r, formed && quorum(r) && !draining(r) && !cut(r),
+           draining(r) ? "stopping\n"
+           : cut(r)    ? "clients can not reach this host\n"
+                       : "no quorum\n");
 }
 
 /* This host holds the admin endpoint now. */

@@ -182,6 +182,11 @@ static void publish(struct cluster *c)
     metric_set(METRIC_is_leader, c->leader);
     metric_set(METRIC_applied_index, (int64_t)st->applied_index);
     watch_publish(c, st);
+    if (c->leader) {
+        atomic_store(&c->a_cut, reach_cut(c, c->o.self));
+    } else if (st->leader == 0) {
+        atomic_store(&c->a_cut, false); /* nobody judges */
+    }
     atomic_store(&c->a_ready,
                  st->ready && contact && st->role != CONSENSUS_SPARE && !c->watch.removed);
     free(st);
@@ -204,6 +209,7 @@ static void on_report_timer(struct timer *t)
 {
     struct cluster *c = container_of(t, struct cluster, report_timer);
     publish(c);
+    reach_probe(c);
     health_report(c);
     planner_own_sessions(c);
     timer_start(&c->report_timer, REPORT_EVERY_MS);
@@ -225,6 +231,7 @@ static void on_duty_timer(struct timer *t)
     }
     health_duty(c);
     watch_duty(c);
+    reach_duty(c);
     lease_duty(c);
     members_duty(c);
     rejoin_duty(c);
@@ -407,6 +414,7 @@ void cluster_health(struct cluster *c, struct cluster_health *out)
     uint64_t now = cluster_now(c);
     uint64_t contact = atomic_load(&c->a_contact_ms);
     out->ready = atomic_load(&c->a_ready);
+    out->cut = atomic_load(&c->a_cut);
     out->leader = atomic_load(&c->a_leader);
     out->leader_host = atomic_load(&c->a_leader_host);
     out->endpoint_host = atomic_load(&c->a_endpoint_host);

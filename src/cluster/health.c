@@ -107,6 +107,9 @@ static void take_reports(struct cluster *c, json_t *reports)
             s->report = json_incref(report);
         }
     }
+    if (!c->leader) {
+        atomic_store(&c->a_cut, reach_cut(c, c->o.self));
+    }
 }
 
 static void take_table(struct cluster *c, json_t *table)
@@ -163,9 +166,9 @@ static void note_report(struct cluster *c, uint64_t from, json_t *report)
         return;
     }
     s->report_ms = cluster_now(c);
+    watch_note(c, s->report, report);
     json_decref(s->report);
     s->report = json_incref(report);
-    watch_note(c, report);
     rejoin_heard(c, s);
 }
 

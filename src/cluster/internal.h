@@ -23,6 +23,14 @@ struct host_seen {
     uint64_t up_again_ms; /* when the last up/down command was sent, so that it is not sent twice */
     json_t *report;       /* the last one, or NULL */
     bool diverged;        /* its state differed from the leader's when last compared */
+    bool cut;             /* clients can not reach it (reach.c) */
+};
+
+/* reach.c: what this host knows of another's API. */
+struct reach {
+    uint64_t host;
+    unsigned misses; /* in a row */
+    bool pending;
 };
 
 enum { WATCH_CHANGES = 4 };
@@ -66,6 +74,9 @@ struct cluster {
     bool changing_members, handing_over;
     uint64_t handover_next_ms, slow_since_ms;
     struct watch watch;
+    struct reach reach[CLUSTER_HOSTS_MAX];
+    size_t reach_count;
+    uint64_t reach_ms;
     uint64_t minute_ms;
 
     /* planner */
@@ -85,6 +96,7 @@ struct cluster {
     uint64_t lease_answered_ms; /* when this leader last answered one */
     uint64_t released_epoch;    /* this host gave that epoch back: never again */
     bool granting;
+    uint64_t away_next_ms; /* not moved away from an unreachable holder before */
 
     bool report_pending;
 
@@ -97,6 +109,7 @@ struct cluster {
     bool sessions_busy;
 
     /* for other threads */
+    atomic_bool a_cut; /* clients can not reach this host, as the leader knows */
     atomic_bool a_ready, a_leader, a_endpoint;
     uint64_t seen_leader; /* the last one heard of */
     atomic_uint_fast64_t a_leader_host, a_endpoint_host, a_endpoint_epoch, a_contact_ms,
@@ -165,13 +178,19 @@ void planner_images(struct meta_view *view, const char *status, json_t *out);
 void imports_duty(
     struct cluster *c); /* leader: imports of hosts that are down, old staged data, tasks */
 
+/* reach.c */
+void reach_probe(struct cluster *c);                  /* every host */
+void reach_report(struct cluster *c, json_t *report); /* every host */
+void reach_duty(struct cluster *c);                   /* leader: who can not be reached */
+bool reach_cut(struct cluster *c, uint64_t host);     /* as the leader knows */
+
 /* watch.c */
 void watch_publish(struct cluster *c, const struct consensus_status *st);
 void watch_report(struct cluster *c, json_t *report);
 uint64_t watch_ask(struct cluster *c);
 void watch_answered(struct cluster *c, int status);
 bool watch_belongs(struct cluster *c, uint64_t host, const json_t *report);
-void watch_note(struct cluster *c, json_t *report);
+void watch_note(struct cluster *c, const json_t *before, json_t *report);
 void watch_duty(struct cluster *c);
 void watch_warnings(struct cluster *c, json_t *list, const json_t *hosts);
 

@@ -23,6 +23,8 @@
 _Static_assert((int)LEASE_EXPIRY_MS > (int)LEASE_VALID_MS + (int)LEASE_RENEW_MS / 2,
                "the leader must wait longer than the holder acts");
 
+enum { AWAY_PAUSE_MS = 3000 };
+
 static json_t *read_endpoint(struct cluster *c)
 {
     struct meta_view *view = NULL;
@@ -216,21 +218,52 @@ static void grant(struct cluster *c, uint64_t host, uint64_t epoch, const char *
     cluster_submit(c, json_deep_copy(g->command), granted, g);
 }
 
-/* A host that could hold it: stores images, up, reported lately; @not is avoided, 0 = none. The one
- * with the lowest id, so that the choice is the same every time. Leaders of this cluster are fine.
- */
-static uint64_t pick(struct cluster *c, uint64_t not )
+/* A host that could hold it: stores images, up, reported lately; @avoid is left out, 0 = none. The
+ * one with the lowest id, so that the choice is the same every time; those that clients can not
+ * reach come last. Leaders of this cluster are fine. */
+static uint64_t pick(struct cluster *c, uint64_t avoid)
 {
     struct placement_host hosts[CLUSTER_HOSTS_MAX];
     size_t n = health_hosts(c, hosts);
-    uint64_t best = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (hosts[i].image_role && hosts[i].id != not &&health_fresh(c, hosts[i].id) &&
-            (hosts[i].up || hosts[i].id == c->o.self) && (best == 0 || hosts[i].id < best)) {
-            best = hosts[i].id;
+    for (int cut = 0; cut < 2; cut++) {
+        uint64_t best = 0;
+        for (size_t i = 0; i < n; i++) {
+            const struct placement_host *h = &hosts[i];
+            if (h->image_role && h->id != avoid && health_fresh(c, h->id) &&
+                (h->up || h->id == c->o.self) && (best == 0 || h->id < best) &&
+                reach_cut(c, h->id) == (cut == 1)) {
+                best = h->id;
+            }
+        }
+        if (best != 0) {
+            return best;
         }
     }
-    return best;
+    return 0;
+}
+
+static void moved_away(struct cluster_op *op, int status, json_t *result, const struct err *err)
+{
+    (void)result;
+    if (status != 0) {
+        log_warn("cluster", "admin endpoint not moved: %s", err->msg);
+    }
+    op->c->away_next_ms = cluster_now(op->c) + AWAY_PAUSE_MS;
+}
+
+/* Its holder lives, but clients can not reach it, and there is one that they can. */
+static void move_away(struct cluster *c, uint64_t holder)
+{
+    uint64_t next = pick(c, holder);
+    if (!reach_cut(c, holder) || next == 0 || reach_cut(c, next) ||
+        cluster_now(c) < c->away_next_ms) {
+        return;
+    }
+    struct cluster_op *op = calloc(1, sizeof(*op));
+    tsr_assert(op != NULL);
+    *op = (struct cluster_op){.c = c, .args = json_object(), .from = c->o.self, .done = moved_away};
+    c->away_next_ms = cluster_now(c) + AWAY_PAUSE_MS;
+    lease_op_move(op);
 }
 
 void lease_duty(struct cluster *c)
@@ -243,6 +276,10 @@ void lease_duty(struct cluster *c)
     uint64_t host = (uint64_t)json_int(endpoint, "host", 0);
     uint64_t epoch = (uint64_t)json_int(endpoint, "epoch", 0);
     json_decref(endpoint);
+    move_away(c, host);
+    if (c->granting) {
+        return;
+    }
 #ifndef TSR_BREAK_LEASE_WAIT
     if (cluster_now(c) - c->lease_answered_ms < LEASE_EXPIRY_MS) {
         return;

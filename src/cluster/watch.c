@@ -55,6 +55,7 @@ void watch_report(struct cluster *c, json_t *report)
     consensus_status(c->o.consensus, st);
     json_set_int(report, "raft_id", (int64_t)st->self);
     json_set_int(report, "sync_ms", (int64_t)st->sync_ms);
+    reach_report(c, report);
     json_set_int(report, "wall_us", loop_wall_us(c->o.loop));
     if (c->o.cert_expires_s > 0) {
         json_set_int(report, "cert_expires_at", c->o.cert_expires_s);
@@ -114,8 +115,12 @@ bool watch_belongs(struct cluster *c, uint64_t host, const json_t *report)
     return !known || good;
 }
 
-void watch_note(struct cluster *c, json_t *report)
+void watch_note(struct cluster *c, const json_t *before, json_t *report)
 {
+    static const char *const judged[] = {"behind", "unreachable"}; /* until it is looked at again */
+    for (size_t i = 0; i < array_len(judged); i++) {
+        json_set_bool(report, judged[i], json_bool(before, judged[i], false));
+    }
     int64_t wall_us = json_int(report, "wall_us", 0);
     int64_t skew_ms = (wall_us - loop_wall_us(c->o.loop)) / 1000;
     if (wall_us > 0 && (skew_ms > SKEW_MS || skew_ms < -SKEW_MS)) {
@@ -168,6 +173,10 @@ static void warn_host(struct cluster *c, json_t *list, const json_t *host)
         status_warn(list, "CLOCK_SKEW", "the clock of host %s is %lld.%lld s %s the leader's", name,
                     llabs(skew_ms) / 1000, llabs(skew_ms) % 1000 / 100,
                     skew_ms > 0 ? "before" : "behind");
+    }
+    if (json_bool(report, "unreachable", false)) {
+        status_warn(list, "API_UNREACHABLE",
+                    "the other hosts can not connect to the API of host %s", name);
     }
     int64_t expires = json_int(report, "cert_expires_at", 0);
     int64_t days = (expires - loop_wall_us(c->o.loop) / 1000000) / DAY_S;

@@ -345,6 +345,7 @@ static int open_services(struct daemon *d, struct err *err)
         .cluster_id = d->files.me.cluster_id,
         .api_url = d->addresses.api_url,
         .cluster_key = d->files.cluster_key,
+        .probe = probe_api,
         .leader_minute = leader_minute,
         .on_rebuild = on_rebuild,
         .arg = d,

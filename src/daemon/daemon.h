@@ -146,6 +146,9 @@ void settings_log(const struct config *cfg);
 int settings_api_tls(struct daemon *d, const struct config *cfg, struct tls **out, struct err *err);
 int settings_join_pin(struct daemon *d, uint8_t out[32], struct err *err);
 /* reload.c: SIGHUP. Takes the file's live settings, all or none. */
+/* probe.c: cluster_options.probe. */
+void probe_api(void *arg, struct cluster *cluster, uint64_t host, const char *api_url);
+
 void reload_run(struct daemon *d);
 void reload_free(struct daemon *d);
 

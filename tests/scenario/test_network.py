@@ -8,6 +8,7 @@ every pair, and a pause of 60 s."""
 import os
 import random
 import signal
+import sys
 import threading
 import time
 
@@ -345,7 +346,7 @@ class Run:
         time.sleep(2 * HOLD_S)
         accepted = self.traffic.history.counts()[history.OK] - done
         changes = lib.wait_until(lambda: self.term(self.cluster.names()[0]), 5) - before
-        self.results.check(f"{what}: the service goes on", accepted > 20, f"{accepted} operations answered")
+        self.results.check(f"{what}: the service goes on", accepted > 5, f"{accepted} operations answered")
         self.results.check(f"{what}: leadership does not run away", changes <= 2 * HOLD_S, f"{changes} terms")
         with lib.Client(self.cluster, "host1") as client:
             good = lib.wait_until(lambda: client.create("lossy", timeout=5).status == 201, 20)
@@ -383,10 +384,34 @@ class Run:
         began = time.monotonic()
         self.cluster.client_port(holder, False)
         self.changes(what, others, began)
-        time.sleep(HOLD_S)
+
+        def codes_of():
+            return {warning["code"] for warning in self.cluster.status(others[0])["warnings"]}
+        good = lib.wait_until(lambda: self.cluster.status(others[0])["admin_endpoint"]["host"] != holder, 15)
+        self.results.check(f"{what}: the admin endpoint moves away", good, f"{time.monotonic() - began:.1f} s")
+        lib.wait_until(lambda: "API_UNREACHABLE" in codes_of(), 5)
+        codes = codes_of()
+        self.results.check(f"{what}: status names API_UNREACHABLE, and no host down",
+                           "API_UNREACHABLE" in codes and "HOST_DOWN" not in codes, str(codes))
+        self.results.check(f"{what}: the host's own health says so", lib.wait_until(
+            lambda: self.inner_health(holder) == 503, 5))
         self.went_on(what, others, began)
         self.cluster.client_port(holder, True)
+        self.results.check(f"{what}: and is well again when clients are back", lib.wait_until(
+            lambda: self.inner_health(holder) == 200, 15))
         self.healed(what)
+
+    def inner_health(self, name):
+        """/health/ready, asked for on the host itself."""
+        member = self.cluster.member(name)
+        ask = ("import http.client, ssl, sys\n"
+               "c = http.client.HTTPSConnection(sys.argv[1], 9292, timeout=5,\n"
+               "                                context=ssl.create_default_context(cafile=sys.argv[2]))\n"
+               "c.request('GET', '/health/ready')\n"
+               "print(c.getresponse().status)\n")
+        out = member.inside(sys.executable, "-c", ask, member.client_ip, os.path.join(self.cluster.dir, "ca.pem"),
+                            check=False).strip()
+        return int(out) if out.isdigit() else 0
 
     # ---- at the end ----
 

@@ -187,6 +187,24 @@ static void push_first(struct core *core, enum core_event_kind kind)
     list_insert_before(core->events.next, &ev->link);
 }
 
+#ifdef TSR_BREAK_OLD_TERM
+static void count_any_term(struct core *core)
+{
+    const struct conf *conf = core_conf(core);
+    for (uint64_t i = entries_last(&core->log); i > core->commit && core->leader_index; i--) {
+        unsigned voters = 0, have = 0;
+        for (unsigned k = 0; k < conf->count; k++) {
+            const struct consensus_member *m = &conf->members[k];
+            bool own = m->id == core->raft.id;
+            voters += m->role == CONSENSUS_VOTER;
+            have +=
+                m->role == CONSENSUS_VOTER && (own ? core->durable : core_match(core, m->id)) >= i;
+        }
+        core->commit = have > voters / 2 ? i : core->commit;
+    }
+}
+#endif
+
 /* R15 and the end of a membership change: libraft wants to be told of each committed one. */
 void core_settle_commit(struct core *core)
 {
@@ -194,6 +212,9 @@ void core_settle_commit(struct core *core)
     if (raft_commit_index(r) > core->commit) {
         core->commit = raft_commit_index(r);
     }
+#ifdef TSR_BREAK_OLD_TERM
+    count_any_term(core);
+#endif
     uint64_t index = r->configuration_uncommitted_index;
     const struct entry *e = index && index <= core->commit ? entries_get(&core->log, index) : NULL;
     if (!e) {

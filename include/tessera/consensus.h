@@ -166,7 +166,8 @@ void consensus_disconnected(struct consensus *c, uint64_t from);
 struct consensus_submit;
 /* @status 0: applied on this host; @code is the command's outcome and @result its text (valid
  * during the call). TSR_ENOQUORUM / TSR_ETIMEOUT: not known to be committed when the deadline came,
- * it may still happen (retry with the same id is safe). TSR_ETOOBIG, TSR_ECANCELED. */
+ * it may still happen (retry with the same id is safe). TSR_EUNAVAILABLE: not taken, as this host's
+ * disk is full. TSR_ETOOBIG, TSR_ECANCELED. */
 typedef void (*consensus_submit_cb)(struct consensus_submit *req, int status, int code,
                                     const char *result, size_t result_size);
 struct consensus_submit {
@@ -230,7 +231,10 @@ struct consensus_status {
         contact_ms; /* monotonic ms of the last proof of a quorum (leader) or leader (others) */
     uint64_t
         sync_ms; /* what a durable write of the log takes lately, or the one under way so far */
-    bool ready;  /* leader known and, on the leader, own-term entry applied */
+    /* No room for the log (a spare segment) or the store: nothing new is taken here until there is.
+     * contact_ms of a follower stays at the moment when that began. */
+    bool log_full, store_full;
+    bool ready; /* leader known and, on the leader, own-term entry applied */
     unsigned member_count;
     struct consensus_member members[MEMBERS_MAX];
     uint64_t match[MEMBERS_MAX]; /* leader: highest index known on that member */

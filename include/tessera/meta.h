@@ -50,6 +50,10 @@ int meta_space(struct meta *m, struct kv_stat *out);
 /* --- changes: any loop
  * ---------------------------------------------------------------------------- */
 
+/* While set, image.create is refused here with TSR_EUNAVAILABLE, before it is proposed. Thread:
+ * any. */
+void meta_refuse_creates(struct meta *m, bool refuse);
+
 struct meta_submit;
 /* @status 0 and @result (borrowed; never NULL: {} at least) = done; a negative code with @err = the
  * typed refusal of apply, or why it could not be decided (TSR_ENOQUORUM, TSR_ETIMEOUT, ...). */

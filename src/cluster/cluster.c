@@ -235,6 +235,7 @@ static void on_duty_timer(struct timer *t)
     lease_duty(c);
     members_duty(c);
     rejoin_duty(c);
+    room_duty(c);
     planner_duty(c);
     imports_duty(c);
     uint64_t now = cluster_now(c);

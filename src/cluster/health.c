@@ -57,6 +57,11 @@ static json_t *make_report(struct cluster *c)
     json_set_bool(r, "draining", c->draining);
     watch_report(c, r);
     rejoin_report(c, r);
+    struct consensus_status *st = malloc(sizeof(*st));
+    tsr_assert(st != NULL);
+    consensus_status(c->o.consensus, st);
+    room_report(c, st, r);
+    free(st);
     if (c->o.replicator != NULL && *c->o.replicator != NULL) {
         struct replicator_stats rs;
         replicator_stats(*c->o.replicator, &rs);
@@ -145,6 +150,7 @@ static void report_done(struct cluster *c, void *arg, int status, json_t *result
     if (status == 0 && result != NULL) {
         take_table(c, result);
         take_reports(c, json_obj(result, "reports"));
+        room_answered(c, result);
         rejoin_answered(c, result);
     }
 }
@@ -209,6 +215,7 @@ void health_on_report(struct cluster_op *op)
     }
     note_report(c, op->from, op->args);
     json_t *table = make_table(c);
+    room_answer(c, table);
     struct host_seen *s = health_seen(c, op->from);
     if (s != NULL) {
         rejoin_answer(c, s, table);

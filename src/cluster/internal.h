@@ -100,6 +100,11 @@ struct cluster {
 
     bool report_pending;
 
+    /* room for metadata (room.c) */
+    struct kv_stat map;
+    uint64_t map_next_ms;
+    bool no_creates;
+
     /* whether the states agree (rejoin.c) */
     uint64_t started_ms;
     uint64_t check_index, check_next_ms; /* what is compared (leader), or was asked for (others) */
@@ -205,6 +210,13 @@ void status_op_hosts(struct cluster_op *op);
 void calls_serve(struct cluster *c);
 void calls_start(struct cluster_op *op, const char *name, bool may_pass);
 void calls_control(void *arg, struct peer_request *req);
+
+/* room.c */
+bool room_short(const json_t *report);
+void room_report(struct cluster *c, const struct consensus_status *st, json_t *report);
+void room_duty(struct cluster *c);                   /* leader */
+void room_answer(struct cluster *c, json_t *answer); /* leader, to a report */
+void room_answered(struct cluster *c, const json_t *answer);
 
 /* rejoin.c */
 void rejoin_op(struct cluster_op *op); /* a host that can not vouch for its log asks to come back */

@@ -147,6 +147,18 @@ static void add_warnings(struct cluster *c, json_t *out, json_t *hosts, bool rea
             status_warn(list, "STATE_DAMAGED", "host %s met damaged records in its metadata store",
                         json_str_or(h, "name", "?"));
         }
+        const char *full = json_str(report, "disk_full");
+        if (full != NULL) {
+            status_warn(list, "DISK_FULL", "host %s has no room for its %s: it takes no changes",
+                        json_str_or(h, "name", "?"), full);
+        }
+        if (room_short(report)) {
+            status_warn(list, "DISK_FULL",
+                        "the metadata store of host %s uses %lld of %lld MiB: no new images",
+                        json_str_or(h, "name", "?"),
+                        (long long)(json_int(report, "map_used", 0) >> 20),
+                        (long long)(json_int(report, "map_bytes", 0) >> 20));
+        }
         if (json_bool(report, "diverged", false)) {
             status_warn(list, "STATE_DIVERGED",
                         "the metadata of host %s differs from the leader's at the same index",

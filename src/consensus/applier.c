@@ -43,13 +43,13 @@ static void applier_done(struct job *job)
 {
     struct consensus *c = job->c;
     struct applier *a = &c->applier;
-    if (job->rc) {
+    if (job->rc && job->rc != TSR_ENOSPC) {
         host_fatal(c, job->rc,
-                   job->rc == TSR_EIO || job->rc == TSR_ENOSPC
-                       ? "the metadata store can not be written: its disk is full or fails"
-                       : "the state machine could not apply an entry");
+                   job->rc == TSR_EIO ? "the metadata store can not be written: its disk fails"
+                                      : "the state machine could not apply an entry");
     }
-    if (c->closing || c->fatal) {
+    space_store(c, job->rc == TSR_ENOSPC); /* nothing of it was done: the same again, later */
+    if (c->closing || c->fatal || job->rc) {
         applier_clear(a);
         return;
     }
@@ -70,7 +70,8 @@ static void applier_done(struct job *job)
 void applier_pump(struct consensus *c)
 {
     struct applier *a = &c->applier;
-    if (a->job.busy || core_installing(c->core) || c->installs.phase == INSTALL_IMPORTING) {
+    if (a->job.busy || core_installing(c->core) || c->installs.phase == INSTALL_IMPORTING ||
+        space_wait(c)) {
         return;
     }
     uint64_t limit = core_commit(c->core);

@@ -221,6 +221,7 @@ static void host_tick(struct timer *timer)
     if (core_leader(c->core) != 0) {
         c->leader_ms = host_now(c);
     }
+    space_tick(c);
     submit_tick(c);
     export_tick(c);
     read_tick(c);
@@ -295,6 +296,9 @@ int consensus_start(struct consensus *c)
     }
     c->started = true;
     c->leader_ms = host_now(c);
+    if (disklog_last_index(c->log) > 0) {
+        space_log(c, disklog_spare(c->log)); /* opening has tried to make one */
+    }
     timer_start(&c->tick_timer, TICK_MS);
     host_pump_later(c);
     return 0;
@@ -378,6 +382,8 @@ static int host_message(struct consensus *c, uint64_t from, const struct message
         host_ok(c, core_receive(c->core, host_now(c), from, m));
         break;
     case MESSAGE_APPEND:
+        host_ok(c, space_append(c, from, m));
+        break;
     case MESSAGE_APPEND_RESULT:
     case MESSAGE_VOTE_RESULT:
     case MESSAGE_TIMEOUT_NOW:
@@ -457,6 +463,12 @@ void consensus_status(struct consensus *c, struct consensus_status *out)
     out->sync_ms = writer_sync_ms(c, host_now(c));
     out->leader_changes = c->leader_changes;
     out->contact_ms = core_contact_ms(c->core);
+    out->log_full = c->space.log_full;
+    out->store_full = c->space.store_full;
+    if (c->space.since_ms && c->space.since_ms < out->contact_ms &&
+        out->state != CONSENSUS_LEADER) {
+        out->contact_ms = c->space.since_ms; /* what came later is not taken here */
+    }
     out->ready = out->leader && (out->state != CONSENSUS_LEADER || c->led_ready);
     out->member_count = conf->count;
     for (unsigned i = 0; i < conf->count; i++) {

@@ -222,6 +222,11 @@ uint64_t disklog_bytes(const struct disklog *log)
     return bytes;
 }
 
+bool disklog_spare(const struct disklog *log)
+{
+    return log->spare;
+}
+
 bool disklog_has_spare(struct disklog *log)
 {
     if (!log->failed)

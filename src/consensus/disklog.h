@@ -65,6 +65,8 @@ int disklog_recreate(struct fs *fs, const char *dir, uint64_t segment_bytes, uin
 bool disklog_exists(struct fs *fs, const char *dir);
 /* Bytes on disk. */
 uint64_t disklog_bytes(const struct disklog *log);
+/* Whether one more segment is preallocated, as far as is known. Log thread. */
+bool disklog_spare(const struct disklog *log);
 /* Whether one more segment is preallocated (full disk: false). Tries to make it when it is missing,
  * so that asking again notices when space is back. Log thread. */
 bool disklog_has_spare(struct disklog *log);

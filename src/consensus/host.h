@@ -4,6 +4,7 @@
  *   read_index.c linearizable reads                     member.c      membership, transfer
  *   snapshot.c   marker, cutting the log                export.c      whole state to a follower
  *   install.c    whole state from a leader              open.c        the disk at start
+ *   space.c      a full disk
  *
  * After every event host_pump() lets each part look at the core and do what is due; parts never
  * call each other's pumps. Blocking work is a struct job on a pool; while the host closes, jobs
@@ -51,6 +52,7 @@ struct job {
 struct writer {
     struct job log_job, vote_job, cut_job;
     struct core_write write;
+    bool spare;   /* after the last write: a further segment is preallocated */
     uint64_t cut; /* the log on disk is cut up to here */
     uint64_t cut_wanted;
     uint64_t began_ms, ended_ms, took_ms; /* of log writes; the last one smoothed */
@@ -123,6 +125,19 @@ struct members {
 };
 
 /* snapshot.c */
+/* space.c */
+struct space {
+    struct job job;
+    bool found; /* the look's answer */
+    bool log_full, store_full;
+    uint64_t since_ms;     /* when the first of them began; 0 = there is room */
+    uint64_t look_ms;      /* when to look for a spare segment again */
+    uint64_t again_ms;     /* store: when to try again */
+    uint64_t hand_over_ms; /* leading: when to try again to hand over */
+    uint64_t passed_ms;    /* when an append was last let through as a heartbeat */
+    uint64_t marker_ms;    /* when a marker may be tried again */
+};
+
 enum snapshot_phase { SNAPSHOT_IDLE, SNAPSHOT_SYNC, SNAPSHOT_STORE };
 struct snapshots {
     enum snapshot_phase phase;
@@ -216,6 +231,7 @@ struct consensus {
     struct snapshots snapshots;
     struct exports exports;
     struct installs installs;
+    struct space space;
     uint64_t ticks;
     uint64_t leader_ms; /* when a leader was last known (or this host opened) */
 };
@@ -238,6 +254,17 @@ void job_start(struct consensus *c, struct job *job, struct pool *pool,
 /* As after a crash: free all memory, write nothing, call nobody. No job may be running. Simulator.
  */
 void consensus_abandon(struct consensus *c);
+
+/* space.c */
+bool space_full(const struct consensus *c);
+void space_log(struct consensus *c, bool spare);  /* what a write, or a look, found */
+void space_store(struct consensus *c, bool full); /* what an apply or an import found */
+bool space_wait(struct consensus *c);             /* the store was full only now: not yet again */
+void space_tick(struct consensus *c);
+/* An append from a leader that this host has no room for: nothing of it, or a heartbeat. */
+int space_append(struct consensus *c, uint64_t from, const struct message *m);
+/* Without room for long: requests are refused. */
+bool space_hopeless(const struct consensus *c);
 
 void writer_pump(struct consensus *c);
 /* What a durable write takes lately, or the one under way has taken so far. */

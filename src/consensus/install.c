@@ -280,10 +280,15 @@ static void switch_done(struct job *job)
 static void import_done(struct job *job)
 {
     struct consensus *c = job->c;
-    if (job->rc) {
+    if (job->rc && job->rc != TSR_ENOSPC) {
         host_fatal(c, job->rc, "a received snapshot could not be imported");
     }
     if (c->closing || c->fatal) {
+        return;
+    }
+    space_store(c, job->rc == TSR_ENOSPC);
+    if (job->rc) {
+        c->installs.phase = INSTALL_DELIVERED; /* imported again, from its start */
         return;
     }
     c->installs.phase = INSTALL_SWITCHING;
@@ -333,7 +338,7 @@ void install_pump(struct consensus *c)
         if (!core_installing(c->core)) {
             in->phase = INSTALL_REMOVING;
             job_start(c, &in->job, c->options.log_pool, remove_run, remove_done);
-        } else if (writer_idle(c) && snapshot_idle(c) && !c->applier.job.busy) {
+        } else if (writer_idle(c) && snapshot_idle(c) && !c->applier.job.busy && !space_wait(c)) {
             in->phase = INSTALL_IMPORTING;
             job_start(c, &in->job, c->options.apply_pool, import_run, import_done);
         }

@@ -7,6 +7,8 @@
 
 #include "consensus/host.h"
 
+enum { MARKER_AGAIN_MS = 1000 };
+
 static void sync_run(struct job *job)
 {
     struct consensus *c = job->c;
@@ -56,10 +58,11 @@ static void store_done(struct job *job)
 {
     struct consensus *c = job->c;
     struct snapshots *s = &c->snapshots;
-    if (job->rc) {
+    if (job->rc && job->rc != TSR_ENOSPC) {
         host_fatal(c, job->rc, "the snapshot marker could not be made durable");
     }
-    if (c->closing || c->fatal) {
+    if (c->closing || c->fatal || job->rc) {
+        c->space.marker_ms = host_now(c) + MARKER_AGAIN_MS; /* full disk: the old one serves on */
         snapshot_end(c);
         return;
     }
@@ -134,7 +137,7 @@ void snapshot_pump(struct consensus *c)
     struct snapshots *s = &c->snapshots;
     bool wanted = export_wanted(c);
     if (s->phase != SNAPSHOT_IDLE || core_installing(c->core) || core_blocked(c->core) ||
-        c->applied == 0 || !(wanted || snapshot_due(c))) {
+        c->applied == 0 || !(wanted || snapshot_due(c)) || host_now(c) < c->space.marker_ms) {
         return;
     }
     s->for_export = wanted;

@@ -504,23 +504,15 @@ void submit_leader_changed(struct consensus *c)
     s->forwards_out = 0;
 }
 
-void submit_pump(struct consensus *c)
-{
-    uint64_t leader = core_leader(c->core);
-    if (leader == c->options.self) {
-        propose(c);
-    } else if (leader) {
-        forward_queue(c, leader);
-    }
-}
-
-/* No leader for long: the clients get their "no majority" now, and may ask again. */
-static void submit_hopeless(struct consensus *c)
+/* End all with @status: the clients hear it now, and may ask again. */
+static void submit_refuse(struct consensus *c, int status)
 {
     struct list all;
     list_init(&all);
     list_splice(&all, &c->submits.queue);
-    list_splice(&all, &c->submits.sent);
+    if (status == TSR_ENOQUORUM) {
+        list_splice(&all, &c->submits.sent);
+    }
     while (!list_empty(&all)) {
         struct proposal *p = container_of(all.next, struct proposal, link);
         struct list requests;
@@ -528,17 +520,32 @@ static void submit_hopeless(struct consensus *c)
         list_splice(&requests, &p->requests);
         proposal_end(c, p);
         while (!list_empty(&requests)) {
-            submit_finish(submit_of(requests.next), TSR_ENOQUORUM, 0, NULL, 0);
+            submit_finish(submit_of(requests.next), status, 0, NULL, 0);
         }
     }
     forwards_count(c);
+}
+
+void submit_pump(struct consensus *c)
+{
+    uint64_t leader = core_leader(c->core);
+    if (space_full(c)) { /* a follower would not learn how it ended: ask another host */
+        forwards_refuse(c);
+        if (space_hopeless(c)) {
+            submit_refuse(c, TSR_EUNAVAILABLE);
+        }
+    } else if (leader == c->options.self) {
+        propose(c);
+    } else if (leader) {
+        forward_queue(c, leader);
+    }
 }
 
 void submit_tick(struct consensus *c)
 {
     uint64_t now = host_now(c);
     if (host_leaderless(c)) {
-        submit_hopeless(c);
+        submit_refuse(c, TSR_ENOQUORUM);
         return;
     }
     list_each(link, &c->submits.sent)

@@ -13,6 +13,7 @@ static void log_run(struct job *job)
     if (job->rc == 0 && w->count) {
         job->rc = disklog_append(c->log, w->entries, w->count);
     }
+    c->writer.spare = disklog_spare(c->log);
 }
 
 static void log_done(struct job *job)
@@ -28,6 +29,7 @@ static void log_done(struct job *job)
         }
         return;
     }
+    space_log(c, c->writer.spare);
     host_ok(c, core_write_done(c->core, host_now(c), &c->writer.write));
 }
 

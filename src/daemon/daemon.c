@@ -23,6 +23,7 @@
 enum {
     CLOSE_GRACE_MS = 15000,           /* closing parts takes no longer */
     CHUNK_RESERVE = 64 * 1024 * 1024, /* left free on the data file system */
+    META_RESERVE = 16 * 1024 * 1024,  /* with less, changes wait until there is more */
     RESOLVE_THREADS = 2,
 };
 static const uint64_t index_map_bytes = UINT64_C(64) << 30;
@@ -103,6 +104,9 @@ static int open_meta(struct daemon *d, struct err *err)
                        err_text(rv));
     }
     rv = meta_open(kv, &d->meta, err);
+    if (rv == 0) {
+        kv_lmdb_reserve(kv, META_RESERVE);
+    }
     if (rv == 0) {
         damage_set(&d->damage, "", "");
     }

@@ -18,6 +18,7 @@ struct meta {
     bool broken;                 /* apply pool: an import failed half-way; nothing may be applied */
     _Atomic uint64_t applied;    /* at.index, for any thread */
     _Atomic uint64_t directory;  /* changes of the directory and settings, from 1 */
+    atomic_bool no_creates;      /* any thread */
     _Atomic uint64_t damaged;    /* records whose CRC or form was wrong, any thread */
     struct consensus *consensus; /* control loop */
     _Atomic(struct loop *) control; /* any thread; loops outlive us */

@@ -128,6 +128,11 @@ static int submit_encode(struct meta_submit *req, json_t *command)
         return err_set(&req->err, TSR_EINVAL, "Unknown command %s.",
                        json_str_or(command, "op", ""));
     }
+    if (atomic_load(&req->meta->no_creates) &&
+        strcmp(json_str_or(command, "op", ""), "image.create") == 0) {
+        return err_set(&req->err, TSR_EUNAVAILABLE, "%s",
+                       "The metadata store is nearly full: no new images until there is room.");
+    }
     size_t size;
     req->text = json_text(command, &size);
     if (req->text == NULL) {
@@ -143,6 +148,11 @@ static int submit_encode(struct meta_submit *req, json_t *command)
     }
     json_decref(check);
     return 0;
+}
+
+void meta_refuse_creates(struct meta *m, bool refuse)
+{
+    atomic_store(&m->no_creates, refuse);
 }
 
 void meta_submit(struct meta *m, struct meta_submit *req)

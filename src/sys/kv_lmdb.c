@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "tessera/base/assert.h"
@@ -25,6 +26,7 @@ enum { READERS_MAX = 4096, STORE_DAMAGED_EXIT = 65 /* EX_DATAERR: operator neede
 struct lmdb_kv {
     struct kv base;
     MDB_env *env;
+    uint64_t reserve; /* free bytes on the disk without which no write begins */
     unsigned count;
     MDB_dbi dbis[KV_DBS_MAX];
 };
@@ -93,8 +95,26 @@ static struct kv_val val_out(MDB_val v)
 
 /* --- transactions --------------------------------------------------------------------------- */
 
+/* LMDB says EIO for a write that a full disk cut short, as it does for a disk that fails: so it is
+ * not let that far. */
+static bool has_room(struct lmdb_kv *s)
+{
+    struct statvfs st;
+    mdb_filehandle_t fd;
+    return s->reserve == 0 || mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &st) != 0 ||
+           (uint64_t)st.f_bavail * st.f_frsize >= s->reserve;
+}
+
+void kv_lmdb_reserve(struct kv *kv, uint64_t bytes)
+{
+    self(kv)->reserve = bytes;
+}
+
 static int op_begin(struct kv *kv, bool write, struct kv_txn **txn_out)
 {
+    if (write && !has_room(self(kv))) {
+        return TSR_ENOSPC;
+    }
     struct kv_txn *t = calloc(1, sizeof(*t));
     if (t == NULL) {
         return TSR_ENOMEM;

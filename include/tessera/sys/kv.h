@@ -87,6 +87,8 @@ static inline struct kv_val kv_val_of(const void *data, size_t size)
  * @nosync is for tests only. Stale readers are cleared at open. */
 int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names, unsigned count,
                  bool nosync, struct kv **kv_out);
+/* From now on a write transaction begins only with @bytes free on the disk, TSR_ENOSPC else. */
+void kv_lmdb_reserve(struct kv *kv, uint64_t bytes);
 /* Called, on any thread, when LMDB meets a page that can not be; @fn does not return. Without it,
  * or when it returns, the process ends with 65. */
 void kv_on_damage(void (*fn)(const char *reason));

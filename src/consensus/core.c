@@ -29,6 +29,7 @@ int core_new(const struct core_options *options, struct core **out)
     list_init(&core->events);
     list_init(&core->held);
     struct raft *r = &core->raft;
+    core_heap();
     if (raft_init(r, NULL, NULL, options->self, address) != 0) {
         free(address);
         free(core);

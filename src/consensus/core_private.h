@@ -122,4 +122,7 @@ void conf_cut(struct core *core, uint64_t index);
 void conf_clear(struct core *core);
 int conf_to_raft(const void *data, size_t size, struct raft_configuration *out);
 
+/* core_heap.c: libraft's memory never runs out; the process ends instead. */
+void core_heap(void);
+
 #endif

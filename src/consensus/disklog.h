@@ -61,7 +61,10 @@ int disklog_reset(struct disklog *log, uint64_t index, uint64_t term);
  * disklog_recreate, install_remove, and only then disklog_open. */
 int disklog_recreate(struct fs *fs, const char *dir, uint64_t segment_bytes, uint64_t index,
                      uint64_t term);
-/* Whether @dir holds any part of a log. */
+/* Whether @dir holds any part of a log; an error when that can not be told (memory, descriptors).
+ */
+int disklog_look(struct fs *fs, const char *dir, bool *there_out);
+/* The same; true when it can not be told. */
 bool disklog_exists(struct fs *fs, const char *dir);
 /* Bytes on disk. */
 uint64_t disklog_bytes(const struct disklog *log);

@@ -281,17 +281,26 @@ int disklog_recreate(struct fs *fs, const char *dir, uint64_t segment_bytes, uin
     return rv;
 }
 
+enum { SEEN = 1 };
+
 static int exists_cb(void *arg, const char *name, bool is_dir)
 {
     uint64_t first;
     (void)arg;
-    return !is_dir && segment_name_parse(name, &first);
+    return !is_dir && segment_name_parse(name, &first) ? SEEN : 0;
+}
+
+int disklog_look(struct fs *fs, const char *dir, bool *there_out)
+{
+    *there_out = highmark_exists(fs, dir);
+    int rv = *there_out ? 0 : fs_list(fs, dir, exists_cb, NULL);
+    if (rv == SEEN)
+        *there_out = true;
+    return rv == SEEN || rv == TSR_ENOENT ? 0 : rv;
 }
 
 bool disklog_exists(struct fs *fs, const char *dir)
 {
-    if (highmark_exists(fs, dir))
-        return true;
-    int rv = fs_list(fs, dir, exists_cb, NULL);
-    return rv != 0 && rv != TSR_ENOENT;
+    bool there;
+    return disklog_look(fs, dir, &there) != 0 || there;
 }

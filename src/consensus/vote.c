@@ -101,14 +101,13 @@ static int write_both(struct fs *fs, const char *dir, const struct vote *v, bool
 static int nothing_valid(struct fs *fs, const char *dir, const enum copy_state state[COPIES],
                          struct vote *out, struct err *err)
 {
-    bool missing = state[0] == COPY_MISSING && state[1] == COPY_MISSING;
-    if (missing && !disklog_exists(fs, dir) && !marker_exists(fs, dir)) {
-        *out = (struct vote){0};
-        return 0;
-    }
-    /* Stopped in the very first store: nobody can have been told of that vote. */
-    if (state[0] == COPY_BAD && state[1] == COPY_MISSING && !disklog_exists(fs, dir) &&
-        !marker_exists(fs, dir)) {
+    bool missing = state[0] == COPY_MISSING && state[1] == COPY_MISSING, there;
+    int rv = disklog_look(fs, dir, &there);
+    if (rv != 0)
+        return err_set(err, rv, "vote record: %s", err_text(rv));
+    there = there || marker_exists(fs, dir);
+    /* Or stopped in the very first store: nobody can have been told of that vote. */
+    if (!there && (missing || (state[0] == COPY_BAD && state[1] == COPY_MISSING))) {
         *out = (struct vote){0};
         return 0;
     }

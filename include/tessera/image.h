@@ -46,6 +46,9 @@ struct image_ctx {
     struct image_importer *importer;   /* runs the imports of this loop */
     struct pool *fetch_pool;           /* threads that download; NULL: no web-download */
     struct pool *resolve_pool;         /* threads that look names up */
+    struct pool *convert_pool;         /* a thread each qemu-img; NULL: no conversions */
+    struct pool *spool_pool;           /* threads for their files, */
+    const char *convert_dir;           /* which are below this */
     uint8_t boot[4]; /* random per process: the first bytes of each session id, so that a restarted
                         host finds the sessions that its predecessor left (cluster/sessions.c) */
 };

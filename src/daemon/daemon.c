@@ -25,6 +25,7 @@ enum {
     CHUNK_RESERVE = 64 * 1024 * 1024, /* left free on the data file system */
     META_RESERVE = 16 * 1024 * 1024,  /* with less, changes wait until there is more */
     RESOLVE_THREADS = 2,
+    SPOOL_THREADS = 2,
 };
 static const uint64_t index_map_bytes = UINT64_C(64) << 30;
 
@@ -48,6 +49,9 @@ static int open_threads(struct daemon *d, struct err *err)
         (rv = thread_pool_new("cpu", cores_or(d->cfg.cpu_threads), &d->cpu_pool)) != 0 ||
         (rv = thread_pool_new("auth", 1, &d->auth_pool)) != 0 ||
         (rv = thread_pool_new("fetch", (unsigned)d->cfg.import_threads, &d->fetch_pool)) != 0 ||
+        (rv = thread_pool_new("convert", (unsigned)d->cfg.import_convert_threads,
+                              &d->convert_pool)) != 0 ||
+        (rv = thread_pool_new("spool", SPOOL_THREADS, &d->spool_pool)) != 0 ||
         (rv = thread_pool_new("resolve", RESOLVE_THREADS, &d->resolve_pool)) != 0) {
         return err_set(err, rv, "threads can not be started");
     }
@@ -372,6 +376,7 @@ static int open_services(struct daemon *d, struct err *err)
     }
     settings_limits(&d->cfg, &d->limits);
     settings_import(&d->cfg, &d->import);
+    path_join(d->convert_dir, d->cfg.data_dir, "convert");
     return cluster_new(&cluster, &d->cluster);
 }
 
@@ -559,6 +564,8 @@ static void free_all(struct daemon *d)
     thread_pool_free(d->index_pool);
     thread_pool_free(d->cpu_pool);
     thread_pool_free(d->auth_pool);
+    thread_pool_free(d->convert_pool);
+    thread_pool_free(d->spool_pool);
     thread_pool_free(d->fetch_pool);
     thread_pool_free(d->resolve_pool);
     tls_unref(d->api_tls);

@@ -121,6 +121,8 @@ struct daemon {
     struct image_limits limits;
     struct import_rules import;
     struct pool *fetch_pool, *resolve_pool; /* downloads of imports, and their names */
+    struct pool *convert_pool, *spool_pool; /* conversions of imports, and their files */
+    char convert_dir[PATH_BYTES];
     struct worker workers[WORKERS_MAX];
     unsigned worker_count, workers_open;
     struct timer stop_timer, init_timer;

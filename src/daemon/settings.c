@@ -49,6 +49,8 @@ void settings_import(const struct config *cfg, struct import_rules *out)
         .idle_ms = (uint64_t)cfg->import_idle_ms,
         .total_ms = (uint64_t)cfg->import_time_max,
         .decompress = cfg->import_decompress,
+        .convert_to = cfg->import_convert,
+        .convert_ms = (uint64_t)cfg->import_convert_ms,
         .decompress_max = (uint64_t)cfg->import_decompress_max,
     };
 }

@@ -195,6 +195,9 @@ int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err 
         .import = &d->import,
         .fetch_pool = d->fetch_pool,
         .resolve_pool = d->resolve_pool,
+        .convert_pool = d->convert_pool,
+        .spool_pool = d->spool_pool,
+        .convert_dir = d->convert_dir,
     };
     memcpy(w->image.boot, d->boot, sizeof(w->image.boot));
     struct http_options http = {

@@ -85,6 +85,7 @@ void import_job_maybe_free(struct import_job *job)
     buf_free(&job->remote);
     buf_free(&job->packed);
     unpack_free(job->unpack);
+    import_convert_free(job);
     free(job->unpacked);
     if (job->token != NULL) {
         explicit_bzero(job->token, strlen(job->token));

@@ -9,17 +9,21 @@
 bool import_data_ready(const struct import_job *job)
 {
     return job->state == JOB_RUNNING && job->status == 0 && !job->writer_full &&
-           !job->reservation.waiting;
+           !job->reservation.waiting && !import_convert_busy(job);
 }
 
-/* Go on when the hosts keep up and the project's quota has room. */
-static void more(struct import_job *job)
+/* Go on when the hosts keep up, and the project's quota has room. */
+void import_data_more(struct import_job *job)
 {
-    if (!import_data_ready(job)) {
+    if (!import_data_ready(job) || job->judged) {
         return;
     }
-    if (job->unpack != NULL) {
+    if (import_convert_gives(job)) {
+        import_convert_go(job);
+    } else if (job->unpack != NULL) {
         import_unpack_go(job);
+    } else if (job->all_came) {
+        import_data_judge(job);
     } else {
         import_source_resume(job);
     }
@@ -29,12 +33,12 @@ static void writer_drain(void *arg)
 {
     struct import_job *job = arg;
     job->writer_full = false;
-    more(job);
+    import_data_more(job);
 }
 
 static void room_given(void *arg)
 {
-    more(arg);
+    import_data_more(arg);
 }
 
 static void writer_failed(void *arg, int status, const struct err *err)
@@ -89,25 +93,40 @@ int import_data_rewrite(struct import_job *job, struct err *err)
     return write_begin(job, err);
 }
 
-int import_data_open(struct import_job *job, struct err *err)
+int import_data_begin_again(struct import_job *job, struct err *err)
 {
     inspect_free(job->inspect);
+    job->size = 0;
+    job->judged = false;
+    job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
+    return job->inspect != NULL ? write_begin(job, err) : TSR_ENOMEM;
+}
+
+int import_data_open(struct import_job *job, struct err *err)
+{
+    const char *declared;
+    inspect_free(job->inspect);
+    job->inspect = NULL;
     data_check_free(job->check_data);
     signed_data_free(job->signature);
     job->check_data = NULL;
     job->came = job->size = 0;
-    job->head_seen = job->all_came = false;
+    job->head_seen = job->all_came = job->judged = false;
     buf_clear(&job->packed);
     int rv = signed_data_new(job->ctx, job->image, &job->signature, err);
     if (rv != 0) {
         return rv;
     }
-    job->inspect = upload_inspect_new(job->ctx, job->disk_format, job->container_format);
+    rv = import_convert_open(job, &declared, err);
+    if (rv != 0) {
+        return rv;
+    }
+    job->inspect = upload_inspect_new(job->ctx, declared, job->container_format);
     rv = job->inspect != NULL ? 0 : TSR_ENOMEM;
     if (rv == 0 && job->expect_algo[0] != 0) {
         rv = data_check_new(job->expect_algo, job->expect_hex, &job->check_data, err);
     }
-    return rv == 0 && job->rewrite ? write_begin(job, err) : rv;
+    return rv == 0 && job->rewrite && job->convert == NULL ? write_begin(job, err) : rv;
 }
 
 static int too_big(const struct import_job *job, uint64_t size, struct err *err)
@@ -130,6 +149,9 @@ bool import_data_store(struct import_job *job, const void *data, size_t size)
     if (rv != 0) {
         import_job_fail_later(job, rv, &err);
         return false;
+    }
+    if (import_convert_takes(job)) {
+        return import_convert_take(job, data, size);
     }
     if (job->writer == NULL) {
         return true;
@@ -186,6 +208,21 @@ bool import_data_write(struct import_job *job, const void *data, size_t size)
     return import_data_store(job, data, size);
 }
 
+/* The image says that it is in the format that its data was converted to. */
+static void renamed_cb(struct meta_submit *req, int status, json_t *result, const struct err *err)
+{
+    struct import_job *job = req->arg;
+    (void)result;
+    job->submitting = false;
+    if (job->state != JOB_SEALING) {
+        import_job_maybe_free(job);
+    } else if (status != 0) {
+        import_job_fail(job, status, err);
+    } else {
+        import_job_finish(job);
+    }
+}
+
 static void sealed_cb(void *arg, int status, const struct replica_result *result,
                       const struct err *err)
 {
@@ -200,7 +237,16 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
         return;
     }
     job->sealed = *result;
-    import_job_finish(job);
+    if (job->convert == NULL) {
+        import_job_finish(job);
+        return;
+    }
+    /* Only now: a host that takes over before this reads the data as what it is. */
+    import_job_submit(job,
+                      json_pack("{s:s, s:s, s:{s:s}, s:{}, s:[]}", "op", "image.update", "id",
+                                job->id, "set", "disk_format", job->disk_format, "props_set",
+                                "props_unset"),
+                      renamed_cb);
 }
 
 static void seal(struct import_job *job)
@@ -230,15 +276,20 @@ static void verified_cb(void *arg, int status, const struct err *err)
 void import_data_judge(struct import_job *job)
 {
     struct err err = {0};
+    job->judged = true;
     int rv = inspect_finish(job->inspect, job->size, &job->virtual_size, &err);
     if (rv == 0 && job->remote_size != UINT64_MAX && job->remote_size != job->came) {
         rv = err_set(&err, TSR_EEOF, "The data is not as long as the other region says it is.");
     }
     if (rv == 0 && job->check_data != NULL) {
         rv = data_check_finish(job->check_data, &err);
+        data_check_free(job->check_data);
+        job->check_data = NULL;
     }
     if (rv != 0) {
         import_job_fail(job, rv, &err);
+    } else if (import_convert_takes(job)) {
+        import_convert_run(job);
     } else if (job->signature != NULL) {
         signed_data_verify(job->signature, verified_cb, job);
     } else {
@@ -249,13 +300,13 @@ void import_data_judge(struct import_job *job)
 void import_data_end(struct import_job *job)
 {
     job->all_came = true;
-    if (!job->head_seen && !head_look(job) && job->unpack == NULL && job->status != 0) {
-        return; /* it fails */
-    }
-    if (job->unpack != NULL) {
+    if (!job->head_seen) {
+        (void)head_look(job);
+    } else if (job->unpack != NULL) {
         import_unpack_go(job);
-    } else {
-        import_data_judge(job);
+    }
+    if (job->unpack == NULL) {
+        import_data_more(job);
     }
 }
 
@@ -268,6 +319,7 @@ static void writer_aborted(void *arg)
 
 void import_data_stop(struct import_job *job)
 {
+    import_convert_stop(job);
     if (job->writer != NULL && job->state != JOB_SEALING) {
         struct replica_writer *w = job->writer;
         job->writer = NULL;

@@ -91,6 +91,9 @@ struct import_job {
     struct http_fetch *fetch;
     struct import_guard *guard;
     unsigned redirects, attempts;
+    struct import_convert *convert; /* NULL: the data is stored in the format that it comes in */
+    bool taken_over;                /* another host had begun */
+    bool judged;
     /* packed data, which is unpacked on the way (import_unpack.c) */
     bool head_seen, all_came, unpacking;
     struct buf packed; /* came, and is not used yet; also the first bytes, until they are enough */
@@ -161,6 +164,10 @@ bool import_data_write(struct import_job *job, const void *data, size_t size);
 void import_data_end(struct import_job *job);
 /* What the image is to hold: inspected and written. false: pause until import_data_more's turn. */
 bool import_data_store(struct import_job *job, const void *data, size_t size);
+/* Go on, if more can be stored. */
+void import_data_more(struct import_job *job);
+/* The data comes anew, in job->disk_format. */
+int import_data_begin_again(struct import_job *job, struct err *err);
 /* Can more be stored at once? */
 bool import_data_ready(const struct import_job *job);
 /* All of it was stored. */
@@ -168,6 +175,23 @@ void import_data_judge(struct import_job *job);
 /* The first bytes tell: begin to write anew, if staged data was only to be judged. */
 int import_data_rewrite(struct import_job *job, struct err *err);
 void import_data_stop(struct import_job *job);
+
+/* --- import_convert.c: into another format
+ * -------------------------------------------------------------- */
+/* Before the first byte. *declared: the format that it must be in; "": any. */
+int import_convert_open(struct import_job *job, const char **declared, struct err *err);
+bool import_convert_takes(const struct import_job *job);
+bool import_convert_gives(const struct import_job *job);
+bool import_convert_busy(const struct import_job *job); /* something of it is in flight */
+/* A piece for qemu-img. false, always: it is written first. */
+bool import_convert_take(struct import_job *job, const void *data, size_t size);
+/* All was taken, and is what it shall be. */
+void import_convert_run(struct import_job *job);
+void import_convert_go(struct import_job *job); /* give on */
+void import_convert_stop(struct import_job *job);
+void import_convert_free(struct import_job *job); /* and its files */
+/* What the process before left. Blocking, at start. */
+void import_convert_sweep(const char *dir);
 
 /* --- import_unpack.c: packed data
  * ---------------------------------------------------------------------- */

@@ -148,6 +148,7 @@ static void claim(struct image_importer *i, struct meta_view *view, const char *
         claim_input(job, json_obj(record, "input"));
         json_decref(record);
     }
+    job->taken_over = true;
     job->start = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s}", "op", "import.claim", "id", id, "task",
                            task, "host", (json_int_t)i->ctx->self, "epoch",
                            (json_int_t)json_int(session, "epoch", 0), "session", job->session_hex);
@@ -199,6 +200,9 @@ static void on_timer(struct timer *timer)
 void image_importer_watch(struct image_importer *i)
 {
     i->watching = true;
+    if (i->ctx->convert_dir != NULL) {
+        import_convert_sweep(i->ctx->convert_dir);
+    }
     timer_init(&i->timer, i->ctx->loop, on_timer);
     timer_start(&i->timer, LOOK_MS);
 }

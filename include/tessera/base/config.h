@@ -123,6 +123,12 @@ struct err;
       "Imported data of bare images that is packed with gzip, xz or zstd is stored unpacked.") \
     X(import_decompress_max, INT, "200", 2, 1000000, "times", CLUSTER, RESTART, \
       "Unpacked data that is so many times larger than what came is refused (beyond 64 MiB).") \
+    X(import_convert, CHOICE, "none", 0, 16, "none|raw|qcow2", CLUSTER, RESTART, \
+      "Imported disks of bare images (raw, qcow2, vmdk, vhd, vhdx, vdi) are converted to this format by qemu-img, which each host needs then.") \
+    X(import_convert_ms, DURATION, "2h", CONFIG_SECOND, 30 * CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "Longest time for one conversion.") \
+    X(import_convert_threads, INT, "1", 1, 16, "threads", HOST, RESTART, \
+      "Conversions that a host makes at a time; others wait.") \
     X(stage_life_ms, DURATION, "1d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "Staged data that nobody imports is dropped after so long. 0: kept.") \
     X(reservation_life_ms, DURATION, "1d", CONFIG_MINUTE, 365 * CONFIG_DAY, "time", HOST, RESTART, \

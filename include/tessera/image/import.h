@@ -30,6 +30,8 @@ struct import_rules {
     uint64_t connect_ms, idle_ms, total_ms;
     bool decompress;         /* gzip, xz and zstd data of `bare` images is stored unpacked */
     uint64_t decompress_max; /* that many times larger at most */
+    const char *convert_to;  /* "raw", "qcow2": what `bare` disks are converted to; "none" */
+    uint64_t convert_ms;     /* longest time */
 };
 bool import_rules_method(const struct import_rules *rules, const char *name);
 /* URL of the image service of region @name, without a slash at its end; NULL: not known. */

@@ -6,13 +6,18 @@ child process. Faults are iptables rules at the receiving end (each direction of
 that are taken down. Needs root; `unavailable()` says why it can not be had."""
 import contextlib
 import ctypes
+import heapq
 import json
 import os
+import random
 import secrets
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import lib
@@ -58,6 +63,72 @@ def try_unshare():
         return
     os.write(1, b"unshare is refused (root is needed)\n")
     os._exit(1)
+
+
+class Relay(threading.Thread):
+    """Carries the frames between the hosts' ports in place of the bridge: late, out of order, some twice, some never.
+
+    Each frame waits for a time drawn from the seed, between `delay_s`'s bounds. The sockets carry the kernel's own
+    header before each frame, in which it notes checksums and segments that are left to the card."""
+
+    SOL_PACKET, PACKET_VNET_HDR, OUTGOING, FRAME_MAX = 263, 15, 4, 70000
+
+    def __init__(self, ports, seed, delay_s, twice, lost):
+        super().__init__(daemon=True)
+        self.source, self.delay_s, self.twice, self.lost = random.Random(seed), delay_s, twice, lost
+        self.counts = {"carried": 0, "twice": 0, "lost": 0, "overtaken": 0}
+        self.ending, self.waiting, self.number, self.last_sent = threading.Event(), [], 0, 0
+        self.sockets = []
+        for port in ports:
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            s.setsockopt(self.SOL_PACKET, self.PACKET_VNET_HDR, 1)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            s.bind((port, 3))
+            s.setblocking(False)
+            self.sockets.append(s)
+        self.start()
+
+    def take(self, s):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, where = s.recvfrom(self.FRAME_MAX)
+                if where[2] == self.OUTGOING:  # our own, on its way to the host
+                    continue
+                dice = self.source.random()
+                if dice < self.lost:
+                    self.counts["lost"] += 1
+                    continue
+                copies = 2 if dice > 1 - self.twice else 1
+                self.counts["twice"] += copies - 1
+                for _ in range(copies):
+                    self.number += 1
+                    heapq.heappush(self.waiting, (time.monotonic() + self.source.uniform(*self.delay_s), self.number, s,
+                                                  frame))
+
+    def deliver(self):
+        while self.waiting and self.waiting[0][0] <= time.monotonic():
+            _, number, origin, frame = heapq.heappop(self.waiting)
+            self.counts["carried"] += 1
+            self.counts["overtaken"] += number < self.last_sent
+            self.last_sent = max(number, self.last_sent)
+            for s in self.sockets:
+                if s is not origin:  # the hosts' cards drop what is for others
+                    with contextlib.suppress(OSError):
+                        s.send(frame)
+
+    def run(self):
+        while not self.ending.is_set():
+            wait = max(0, self.waiting[0][0] - time.monotonic()) if self.waiting else 0.05
+            for s in select.select(self.sockets, [], [], min(wait, 0.05))[0]:
+                self.take(s)
+            self.deliver()
+
+    def end(self):
+        self.ending.set()
+        self.join(5)
+        for s in self.sockets:
+            s.close()
+        return self.counts
 
 
 class NetHost:
@@ -119,6 +190,7 @@ class NetCluster(lib.Cluster):
     def __init__(self, hosts=3, settings=None):
         super().__init__(hosts, settings)
         self.members = []
+        self.relayed = None
         self.password = secrets.token_urlsafe(18)
 
     def __enter__(self):
@@ -200,6 +272,13 @@ class NetCluster(lib.Cluster):
     def client_port(self, name, up):
         run("ip", "link", "set", f"c{self.member(name).number}", "up" if up else "down")
 
+    def relay(self, seed, delay_s, twice=0.0, lost=0.0):
+        """From now on, a Relay carries what the hosts say to each other, until heal()."""
+        ports = [f"p{member.number}" for member in self.members]
+        for port in ports:
+            run("ip", "link", "set", port, "no" + BRIDGE)
+        self.relayed = Relay(ports, seed, delay_s, twice, lost)
+
     def dropped(self):
         """Packets that the rules have taken so far: a fault that took none did not happen."""
         total = 0
@@ -213,6 +292,11 @@ class NetCluster(lib.Cluster):
     def heal(self):
         """All rules and ports as at the start; returns the packets that were dropped."""
         taken = self.dropped()
+        if self.relayed:
+            taken += self.relayed.end()["lost"]
+            self.relayed = None
+            for member in self.members:
+                run("ip", "link", "set", f"p{member.number}", BRIDGE, "peers")
         for member in self.members:
             member.inside("iptables", "-w", "-F", "INPUT")
             self.client_port(member.name, True)

@@ -110,6 +110,7 @@ def joins(cluster, results):
             results.equal(f"joining with {what} is refused", host.tessera("cluster", "join", text)[0], 3)
         results.equal("joining works", host.tessera("cluster", "join", used)[0], 0)
         results.check("two voters", lib.wait_until(lambda: roles(cluster) == ["voter"] * 2, 10))
+        results.check("F28 two voters: EVEN_VOTERS warns", "EVEN_VOTERS" in codes(cluster, "host1"))
         host = extras[3].start()
         code, text = host.tessera("cluster", "join", used)
         results.check("a token works once", code == 3 and "was used" in text, text.strip())
@@ -238,6 +239,8 @@ def witness(cluster, results):
             str(codes(cluster, "host1")))
         change_within(results, "F03", cluster, "host1")
         results.equal("F03: the leader is the same", cluster.leader(["host1"]), leader)
+        results.check("a host without which there is no majority is not removed, even with --force", not does(
+            cluster, leader, "host", "remove", "host2" if leader == "host1" else "host1", "--force"))
         extra.start()
         lib.wait_until(lambda: not codes(cluster, "host1") & {"WITNESS_DOWN"}, 15)
 
@@ -263,6 +266,16 @@ def witness(cluster, results):
         cluster.start(leader)
         results.check("all are up", lib.wait_until(
             lambda: all(h["state"] == "up" for h in hosts_of(cluster).values()), 20))
+        results.check("an image host that holds replicas is not made a witness",
+                      not does(cluster, "host1", "host", "role", "host2", "witness"))
+        results.check("an unknown role is refused", not does(cluster, "host1", "host", "role", "host2", "voter"))
+        results.check("the witness is made an image host, and fills itself",
+                      does(cluster, "host1", "host", "role", "host3", "image") and lib.wait_until(
+                          lambda: hosts_of(cluster)["host3"]["roles"] == ["image"] and
+                          hosts_of(cluster)["host3"]["report"]["replicas_present"] ==
+                          hosts_of(cluster)["host1"]["report"]["replicas_present"] and
+                          codes(cluster, "host1") == set(), 40), str(codes(cluster, "host1")))
+        downloads(beside, results, "made an image host", [(image_id, body), (through, body)], ["host3"])
     finally:
         extra.kill()
 

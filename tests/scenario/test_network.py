@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Three hosts in network namespaces, and what networks do to them: a leader cut off, two hosts that can not reach each
-other, loss in one direction, loss of a fifth, a paused process, a client network that dies.
+other, loss in one direction, loss of a fifth, frames late, out of order and twice, a paused process, a client network that
+dies.
 
 Through all of it clients at every host create, change, read and delete images and download one; what they were told
 is checked for linearizability afterwards. SEED=n repeats the clients' choices; LONG=1 (or tools/test --long) takes
@@ -354,6 +355,20 @@ class Run:
         self.healed(what)
         self.results.note(f"{what}: {time.monotonic() - began:.0f} s")
 
+    def disorder(self, what, delay_s, serves):
+        """Frames late, out of order, some twice, some lost."""
+        began, done = time.monotonic(), self.traffic.history.counts()[history.OK]
+        self.cluster.relay(self.seed, delay_s, twice=0.05, lost=0.02)
+        time.sleep(2 * HOLD_S)
+        accepted = self.traffic.history.counts()[history.OK] - done
+        counts = self.cluster.relayed.counts
+        self.results.check(f"{what}: it happened", min(counts.values()) > 0, str(counts))
+        if serves:
+            self.results.check(f"{what}: the service goes on", accepted > 5, f"{accepted} operations answered")
+            self.changes(what, self.cluster.names(), time.monotonic())
+        self.healed(what)
+        self.results.note(f"{what}: {time.monotonic() - began:.0f} s")
+
     def paused(self):
         what, leader = f"F07 leader and admin endpoint paused for {PAUSE_S} s", self.leader()
         self.cluster.tessera(leader, "admin-endpoint", "move", leader)
@@ -450,6 +465,9 @@ def body(cluster, results):
     run.two_hosts_apart(leads=False)
     run.one_way_each()
     run.lossy()
+    run.disorder("F29 frames 5 to 60 ms late, out of order, some twice", (0.005, 0.06), True)
+    if LONG:
+        run.disorder("F29 frames about a second late", (0.8, 1.2), False)
     run.paused()
     run.clients_gone()
     run.finish()

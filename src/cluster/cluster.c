@@ -230,8 +230,11 @@ static void on_duty_timer(struct timer *t)
         return;
     }
     health_duty(c);
-    watch_duty(c);
-    reach_duty(c);
+    if (cluster_now(c) - c->judged_ms >= JUDGE_EVERY_MS) {
+        c->judged_ms = cluster_now(c);
+        watch_duty(c);
+        reach_duty(c);
+    }
     lease_duty(c);
     members_duty(c);
     rejoin_duty(c);

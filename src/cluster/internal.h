@@ -11,6 +11,8 @@ enum {
     LEASE_VALID_MS = 2000, /* from the moment a renewal was sent: the holder acts only within it */
     LEASE_EXPIRY_MS =
         3000, /* from the moment one was answered: the leader grants again only after it */
+    JUDGE_EVERY_MS =
+        200, /* the leader, of the others' reports; duties run more often while planning */
     CONTACT_LOST_MS = 2000, /* no proof of a quorum for so long: not ready */
     SYNC_SLOW_MS = 250,     /* a write of the log that takes so long is slow: half an election */
 };
@@ -76,7 +78,7 @@ struct cluster {
     struct watch watch;
     struct reach reach[CLUSTER_HOSTS_MAX];
     size_t reach_count;
-    uint64_t reach_ms;
+    uint64_t reach_ms, judged_ms;
     uint64_t minute_ms;
 
     /* planner */

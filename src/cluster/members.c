@@ -60,6 +60,7 @@ size_t members_view(struct cluster *c, const struct consensus_status *st, json_t
         struct host_seen *seen = health_seen(c, id >> 16);
         uint64_t since = seen == NULL ? 0 : seen->report_ms != 0 ? seen->report_ms : seen->first_ms;
         bool self = id == st->self, fresh = host != NULL && health_fresh(c, id >> 16);
+        bool down = host != NULL && strcmp(json_str_or(host, "state", ""), "down") == 0;
         bool early = host != NULL && seen != NULL && seen->report_ms == 0 &&
                      cluster_now(c) - seen->first_ms < c->o.suspect_ms &&
                      strcmp(json_str_or(host, "state", ""), "up") == 0;
@@ -71,7 +72,7 @@ size_t members_view(struct cluster *c, const struct consensus_status *st, json_t
             .image = host != NULL && hosts_have_role(host, "image"),
             .fresh = fresh,
             .likely = fresh || early,
-            .lost = !self && seen != NULL && cluster_now(c) - since > c->o.repair_after_ms,
+            .lost = !self && down && seen != NULL && cluster_now(c) - since > c->o.repair_after_ms,
         };
     }
     return st->member_count;

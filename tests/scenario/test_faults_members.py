@@ -280,8 +280,26 @@ def witness(cluster, results):
         extra.kill()
 
 
+def refused(cluster, results):
+    """What the cluster API refuses, and how."""
+    with lib.Client(cluster, "host2") as client, lib.Client(cluster, "host2", "demo") as demo:
+        for method, path, sent, status in (
+                ("PATCH", "/v1/hosts/host2", [], 400), ("PATCH", "/v1/hosts/host2", {"role": 1}, 400),
+                ("PATCH", "/v1/hosts/host2", {"role": "x"}, 400), ("PATCH", "/v1/hosts/host2", {"role": "image", "x": 1}, 400),
+                ("PATCH", "/v1/hosts/nobody", {"role": "image"}, 404), ("PATCH", "/v1/hosts/" + "x" * 3000, {"role": "image"}, 404),
+                ("PATCH", "/v1/hosts/host2", {"role": "image"}, 204), ("POST", "/v1/join-tokens", {"role": 5}, 400),
+                ("POST", "/v1/join-tokens", {"role": "voter"}, 400), ("POST", "/v1/join-tokens", [], 400),
+                ("POST", "/v1/leader/transfer", {"host": "nobody"}, 404), ("POST", "/v1/leader/transfer", {"host": {}}, 400),
+                ("POST", "/v1/admin-endpoint", {"host": 7}, 400), ("DELETE", "/v1/hosts/nobody", None, 404),
+                ("DELETE", "/v1/hosts/host3", None, 409)):
+            results.equal(f"{method} {path[:30]} {sent}", client.call(method, path, sent).status, status)
+        results.equal("who is no administrator changes no host",
+                      demo.call("PATCH", "/v1/hosts/host2", {"role": "witness"}).status, 403)
+
+
 def replaced(cluster, results):
     """Two join at once; a lost voter is replaced by the standby; the leader is removed; what comes back stays out."""
+    refused(cluster, results)
     extras = {n: Extra(cluster, n) for n in (4, 5)}
     beside = Beside(cluster, list(extras.values()))
     try:

@@ -303,15 +303,19 @@ def replaced(cluster, results):
     extras = {n: Extra(cluster, n) for n in (4, 5)}
     beside = Beside(cluster, list(extras.values()))
     try:
-        tokens = {n: token(cluster) for n in extras}
-        threads = [threading.Thread(target=lambda n=n: extras[n].start().tessera("cluster", "join", tokens[n]))
-                   for n in extras]
+        tokens, said = {n: token(cluster) for n in extras}, {}
+
+        def join(n):
+            extras[n].start()
+            lib.wait_until(lambda: said.update({n: extras[n].tessera("cluster", "join", tokens[n])}) or
+                           said[n][0] == 0, 20, 0.3)
+        threads = [threading.Thread(target=join, args=(n,)) for n in extras]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         results.check("F44 two join at once: five voters", lib.wait_until(
-            lambda: roles(cluster) == ["voter"] * 5, 20), str(roles(cluster)))
+            lambda: roles(cluster) == ["voter"] * 5, 20), f"{roles(cluster)} {said}")
         extras[5].kill()
         results.check("a host that is down is removed", lib.wait_until(
             lambda: cluster.tessera("host1", "host", "remove", "host5") is not None or

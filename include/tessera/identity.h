@@ -42,6 +42,10 @@ struct caller {
     /* The operator's own rules (identity/rules.h); NULL: the built-in ones. Borrowed. */
     const struct policy_rules *rules;
     const struct property_rules *properties;
+    /* Idempotency-Key: the command that this request becomes. */
+    bool keyed;
+    uint8_t key_id[16];
+    char key_fp[65];  /* of the body: a key is for one request */
     bool local_admin; /* came over the local socket: cluster administrator without a token */
 };
 /* Administrator of the service: role admin on a project or the system. Who administers a domain

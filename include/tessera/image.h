@@ -65,6 +65,13 @@ int image_find(struct meta_view *view, const struct caller *caller, const char *
                enum image_action action, json_t **image_out, struct err *err);
 /* Image API form of a record (section 3.1; custom properties at the top level). New reference. */
 json_t *image_render(const json_t *record);
+/* What a change that was made before, under the same Idempotency-Key, is answered with: the
+ * rendered image or member of its recorded result; NULL: nothing. */
+json_t *image_replay(const json_t *result);
+/* The command id of the n-th (0..IMAGE_ATTEMPTS - 1) attempt at a change; one that met another
+ * version of the record (TSR_EVERSION) is followed by the next. */
+enum { IMAGE_ATTEMPTS = 8 };
+void image_key_attempt(const struct caller *caller, unsigned attempt, uint8_t id[COMMAND_ID_SIZE]);
 /* Take the properties out of a rendered image that @caller may not see. */
 void image_protect(const struct caller *caller, json_t *rendered);
 /* The same members from a record's stored text, appended to @out as JSON text. @store: the value of

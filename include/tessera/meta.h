@@ -95,6 +95,13 @@ struct meta_barrier {
 };
 void meta_barrier(struct meta *m, struct meta_barrier *req);
 
+/* The outcome that is recorded for a command, if it was one with this fingerprint. 0: *code and
+ * *result (new reference) are set; TSR_ENOENT: none; TSR_EUNPROCESSABLE: it was another request's.
+ */
+struct meta_view;
+int meta_result_get(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE], const char *fp,
+                    int *code, json_t **result);
+
 /* Be told, on @loop, after changes were applied: what kinds changed since the last call (bits
  * below). Calls are merged while one is pending. */
 enum meta_kind {

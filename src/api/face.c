@@ -274,28 +274,6 @@ struct meta_view *api_view(struct api_req *r)
     return view;
 }
 
-bool api_idempotency(struct api_req *r, uint8_t id_out[COMMAND_ID_SIZE])
-{
-    const char *key = http_header(r->http, "Idempotency-Key");
-    if (key == NULL || key[0] == '\0' || strlen(key) > 128) {
-        return false;
-    }
-    struct digest *d = digest_new(DIGEST_SHA256);
-    if (d == NULL) {
-        return false;
-    }
-    const char *parts[] = {"idempotency", r->caller.project_id, key, http_method_text(r->http),
-                           http_path(r->http)};
-    uint8_t full[DIGEST_MAX];
-    for (size_t i = 0; i < array_len(parts); i++) {
-        digest_update(d, parts[i], strlen(parts[i]) + 1);
-    }
-    digest_final(d, full);
-    digest_free(d);
-    memcpy(id_out, full, COMMAND_ID_SIZE);
-    return true;
-}
-
 /* --- routing
  * ------------------------------------------------------------------------------------------ */
 
@@ -420,7 +398,11 @@ static int token_check(struct api_req *r)
     }
     meta_view_close(view);
     if (rv == 0) {
+        bool keyed = r->caller.keyed;
+        memcpy(caller.key_id, r->caller.key_id, sizeof(caller.key_id));
+        memcpy(caller.key_fp, r->caller.key_fp, sizeof(caller.key_fp));
         r->caller = caller;
+        r->caller.keyed = keyed;
         caller_rules(r);
     }
     return rv;
@@ -457,6 +439,10 @@ bool api_token_again(struct api_req *r)
 static void step_handler(struct api_req *r)
 {
     caller_rules(r);
+    bool whole = (r->route->flags & (API_JSON | API_JSON_OPTIONAL | API_NO_BODY)) != 0;
+    if (!api_key_set(r) || (whole && api_replay(r))) {
+        return; /* else the handler reads the body, which is part of the request */
+    }
     r->route->fn(r);
 }
 

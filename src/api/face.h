@@ -106,8 +106,11 @@ const char *api_param(const struct api_req *r, const char *name);
 /* A path that no table knows: 300 with the version list, 404, or 401 (image-api section 1.1); in
  * image_v2.c. */
 void api_route_unknown(struct api_req *r);
-/* 16-byte command id from Idempotency-Key (with project, method, path), or false without the
- * header. */
-bool api_idempotency(struct api_req *r, uint8_t id_out[COMMAND_ID_SIZE]);
+/* Idempotency-Key: the caller's key from header, project, method, path and body. false: a bad key,
+ * replied. */
+bool api_key_set(struct api_req *r);
+/* Was this request answered before, under the same key? Then it is again: true. To be asked behind
+ * a barrier. */
+bool api_replay(struct api_req *r);
 
 #endif

@@ -226,6 +226,7 @@ static void create_with(struct api_req *r, const char *hash)
     ident_submit(
         r, &(struct ident_change){.command = ident_put("appcred", id, record, "absent"),
                                   .status = 201,
+                                  .secret = true,
                                   .reply = json_pack("{s:o}", "application_credential", shown),
                                   .conflict = conflict});
 }

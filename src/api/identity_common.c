@@ -238,7 +238,11 @@ static void op_reply(struct change_op *op, int status, const struct err *err)
 static void submitted(struct meta_submit *req, int status, json_t *result, const struct err *err)
 {
     struct change_op *op = req->arg;
-    (void)result;
+    const json_t *answer = json_obj(result, "answer");
+    if (status == 0 && answer != NULL) { /* of the first of two requests under one key */
+        json_decref(op->reply);
+        op->reply = json_incref(json_object_get(answer, "body"));
+    }
     if (!api_release(op->r)) {
         op_reply(op, status, err);
     }
@@ -264,6 +268,15 @@ void ident_submit(struct api_req *r, const struct ident_change *change)
     op->submit.command = change->command;
     op->submit.cb = submitted;
     op->submit.arg = op;
+    if (r->caller.keyed && !change->secret) {
+        memcpy(op->submit.id, r->caller.key_id, COMMAND_ID_SIZE);
+        (void)json_set_str(op->submit.command, "fp", r->caller.key_fp);
+        if (op->reply != NULL) {
+            (void)json_object_set_new(
+                op->submit.command, "answer",
+                json_pack("{s:i,s:O}", "status", op->status, "body", op->reply));
+        }
+    }
     api_hold(r);
     meta_submit(r->o->meta, &op->submit);
 }

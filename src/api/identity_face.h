@@ -53,6 +53,7 @@ struct ident_change {
     json_t *reply;
     const char *conflict; /* sentence of a 409; copied */
     const char *missing;  /* sentence of a 404; copied */
+    bool secret;          /* the reply holds one: it is not kept for the same Idempotency-Key */
 };
 void ident_submit(struct api_req *r, const struct ident_change *change);
 

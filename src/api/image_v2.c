@@ -24,7 +24,7 @@ static void change_barrier_cb(struct meta_barrier *barrier, int status)
     }
     const struct image_step *step = r->state;
     r->state = NULL;
-    if (api_token_again(r)) {
+    if (api_token_again(r) && !api_replay(r)) {
         step->run(r);
     }
 }
@@ -227,10 +227,9 @@ static void created_cb(void *arg, int status, json_t *result, const struct err *
 
 static void post_image(struct api_req *r)
 {
-    uint8_t id[COMMAND_ID_SIZE];
-    bool keyed = api_idempotency(r, id);
     api_hold(r);
-    image_create(r->o->image, &r->caller, r->body, keyed ? id : NULL, created_cb, r);
+    image_create(r->o->image, &r->caller, r->body, r->caller.keyed ? r->caller.key_id : NULL,
+                 created_cb, r);
 }
 
 char *image_store_text(const struct api_req *r)
@@ -336,7 +335,9 @@ static void patch_body(struct api_req *r, const char *data, size_t size)
         return;
     }
     r->body = operations;
-    image_change(r, &step);
+    if (api_key_set(r)) { /* once more, with the operations */
+        image_change(r, &step);
+    }
 }
 
 static void patch_body_cb(struct http_req *http, int status, const char *data, size_t size)

@@ -93,6 +93,36 @@ void change_submit(struct image_ctx *ctx, json_t *command, const uint8_t *id,
     meta_submit(ctx->meta, &c->submit);
 }
 
+bool change_key(const struct caller *caller, unsigned attempt, json_t *command,
+                uint8_t id[COMMAND_ID_SIZE])
+{
+    if (!caller->keyed || command == NULL || json_set_str(command, "fp", caller->key_fp) != 0) {
+        return false;
+    }
+    image_key_attempt(caller, attempt, id);
+    return true;
+}
+
+void image_key_attempt(const struct caller *caller, unsigned attempt, uint8_t id[COMMAND_ID_SIZE])
+{
+    memcpy(id, caller->key_id, COMMAND_ID_SIZE);
+    id[COMMAND_ID_SIZE - 1] ^= (uint8_t)attempt;
+}
+
+void change_submit_keyed(struct image_ctx *ctx, const struct caller *caller, json_t *command,
+                         enum change_result result, image_cb cb, void *arg)
+{
+    uint8_t id[COMMAND_ID_SIZE];
+    bool keyed = change_key(caller, 0, command, id);
+    change_submit(ctx, command, keyed ? id : NULL, result, cb, arg);
+}
+
+json_t *image_replay(const json_t *result)
+{
+    const json_t *image = json_obj(result, "image"), *member = json_obj(result, "member");
+    return image != NULL ? image_render(image) : member != NULL ? member_render(member) : NULL;
+}
+
 bool change_undecided(int status)
 {
     switch (status) {

@@ -10,6 +10,12 @@ enum change_result { RESULT_NONE, RESULT_IMAGE, RESULT_MEMBER };
 /* Takes @command (NULL: out of memory). @id: command id or NULL. */
 void change_submit(struct image_ctx *ctx, json_t *command, const uint8_t *id,
                    enum change_result result, image_cb cb, void *arg);
+/* The same under the caller's Idempotency-Key, if there is one. */
+void change_submit_keyed(struct image_ctx *ctx, const struct caller *caller, json_t *command,
+                         enum change_result result, image_cb cb, void *arg);
+/* The id of the caller's command and its fingerprint into @command. false: no key. */
+bool change_key(const struct caller *caller, unsigned attempt, json_t *command,
+                uint8_t id[COMMAND_ID_SIZE]);
 /* Answer later, from the loop. @result (taken, may be NULL) goes with status 0. */
 void change_answer(struct image_ctx *ctx, int status, json_t *result, const struct err *err,
                    image_cb cb, void *arg);

@@ -110,6 +110,7 @@ static int start_prepare(struct import_job *job, const struct image_import_optio
                            job->id, "session", job->session_hex, "host", (json_int_t)job->ctx->self,
                            "method", q->kind == IMPORT_DIRECT ? "glance-direct" : "web-download",
                            "store", o->store_id, "task", task);
+    (void)change_key(o->caller, 0, job->start, job->command); /* else it is a random one */
     return job->start != NULL ? 0 : TSR_ENOMEM;
 }
 

@@ -128,10 +128,10 @@ void image_member_add(struct image_ctx *ctx, const struct caller *caller, const 
         change_answer(ctx, rv, NULL, &err, cb, arg);
         return;
     }
-    change_submit(ctx,
-                  json_pack("{s:s, s:s, s:s, s:i}", "op", "member.add", "id", id, "member",
-                            json_str(body, "member"), "quota", ctx->limits->member_quota),
-                  NULL, RESULT_MEMBER, cb, arg);
+    change_submit_keyed(ctx, caller,
+                        json_pack("{s:s, s:s, s:s, s:i}", "op", "member.add", "id", id, "member",
+                                  json_str(body, "member"), "quota", ctx->limits->member_quota),
+                        RESULT_MEMBER, cb, arg);
 }
 
 static bool status_ok(const char *status)
@@ -175,10 +175,10 @@ void image_member_status(struct image_ctx *ctx, const struct caller *caller, con
         change_answer(ctx, rv, NULL, &err, cb, arg);
         return;
     }
-    change_submit(ctx,
-                  json_pack("{s:s, s:s, s:s, s:s}", "op", "member.status", "id", id, "member",
-                            project, "status", status),
-                  NULL, RESULT_MEMBER, cb, arg);
+    change_submit_keyed(ctx, caller,
+                        json_pack("{s:s, s:s, s:s, s:s}", "op", "member.status", "id", id, "member",
+                                  project, "status", status),
+                        RESULT_MEMBER, cb, arg);
 }
 
 static int remove_check(struct meta_view *view, const struct caller *caller, const char *id,
@@ -208,7 +208,8 @@ void image_member_remove(struct image_ctx *ctx, const struct caller *caller, con
         change_answer(ctx, rv, NULL, &err, cb, arg);
         return;
     }
-    change_submit(ctx,
-                  json_pack("{s:s, s:s, s:s}", "op", "member.remove", "id", id, "member", project),
-                  NULL, RESULT_NONE, cb, arg);
+    change_submit_keyed(
+        ctx, caller,
+        json_pack("{s:s, s:s, s:s}", "op", "member.remove", "id", id, "member", project),
+        RESULT_NONE, cb, arg);
 }

@@ -14,7 +14,7 @@
 #include "tessera/base/id.h"
 #include "tessera/base/str.h"
 
-enum { PATCH_TRIES = 8 };
+enum { PATCH_TRIES = IMAGE_ATTEMPTS };
 
 /* --- patch
  * ----------------------------------------------------------------------------------------- */
@@ -91,6 +91,7 @@ static void patch_try(struct patch_run *p, bool within_call)
     }
     p->submit = (struct meta_submit){
         .loop = p->ctx->loop, .command = command, .cb = patch_submit_cb, .arg = p};
+    (void)change_key(&p->caller, p->tries - 1, command, p->submit.id); /* zero: a random one */
     meta_submit(p->ctx->meta, &p->submit);
 }
 
@@ -125,7 +126,7 @@ static void checked_submit(struct image_ctx *ctx, const struct caller *caller, c
         change_answer(ctx, rv, NULL, &err, cb, arg);
         return;
     }
-    change_submit(ctx, command, NULL, RESULT_NONE, cb, arg);
+    change_submit_keyed(ctx, caller, command, RESULT_NONE, cb, arg);
 }
 
 void image_delete(struct image_ctx *ctx, const struct caller *caller, const char *id, image_cb cb,

@@ -121,6 +121,9 @@ int apply_dir_put(struct apply *a, const json_t *cmd)
     if (rc == 0 && (value = apply_copy(a, given)) != NULL) {
         put_str(a, value, "id", id);
         dir_store(a, kind, id, old, value);
+        if (json_obj(cmd, "answer") != NULL) { /* what the client is told, also the next time */
+            apply_result(a, "answer", apply_copy(a, json_obj(cmd, "answer")));
+        }
     }
     json_decref(value);
     json_decref(old);

@@ -153,3 +153,24 @@ void result_fingerprint(const char *fp, struct result_record *out)
         memcpy(out->fp, hash, sizeof(out->fp));
     }
 }
+
+int meta_result_get(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE], const char *fp,
+                    int *code, json_t **result)
+{
+    struct result_record record, own;
+    struct kv_val value, key = kv_val_of(id, COMMAND_ID_SIZE);
+    int rc = kv_get(v->meta->kv, v->txn, DB_RESULT, key, &value);
+    if (rc != 0) {
+        return rc;
+    }
+    if (result_decode(key, value, &record) != 0) {
+        return meta_report_damage(v->meta, DB_RESULT);
+    }
+    result_fingerprint(fp, &own);
+    if (own.has_fp != record.has_fp || memcmp(own.fp, record.fp, sizeof(own.fp)) != 0) {
+        return TSR_EUNPROCESSABLE;
+    }
+    *result = json_parse(record.text, record.size);
+    *code = record.code;
+    return *result != NULL ? 0 : meta_report_damage(v->meta, DB_RESULT);
+}

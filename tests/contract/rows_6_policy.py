@@ -80,6 +80,44 @@ row("another request with the key is 422", "member", "POST /v2/images", 422, bod
 row("another project's key is its own", "other", "POST /v2/images", 201, body={"name": "twice"}, headers=KEY,
     before=[("member", "POST /v2/images", {"name": "once"}, KEY)], has={"name": "twice"})
 
+def again(name, who, request, status, given="queued", body=None, headers=None, first=None, **more):
+    """The same request under the same key a second time, through another host: the same answer."""
+    fields = {**KEY, **(headers or {})}
+    row(f"again: {name}", who, request, status, given=given, body=body, headers=fields,
+        before=(first or []) + [(who, request, body, fields)], **more)
+
+
+IMG = "/v2/images/<id>"
+again("a patch", "member", f"PATCH {IMG}", 200, given="queued prop:k=v", body=[{"op": "remove", "path": "/k"}], headers=PATCH_1, lacks=("k",))
+again("a delete", "member", f"DELETE {IMG}", 204, then=404)
+again("a tag", "member", f"PUT {IMG}/tags/t", 204)
+again("a tag's end", "member", f"DELETE {IMG}/tags/t", 204, given="queued tag:t")
+again("a member", "member", f"POST {IMG}/members", 200, body={"member": "<beta>"}, has={"member_id": "<beta>", "status": "pending"})
+again("a member's end", "member", f"DELETE {IMG}/members/<beta>", 204, given="queued member:beta")
+again("a member's answer", "other", f"PUT {IMG}/members/<beta>", 200, given="queued member:beta", body={"status": "accepted"},
+      has={"status": "accepted"})
+again("a deactivation", "member", f"POST {IMG}/actions/deactivate", 204, given="active", then={"status": "deactivated"})
+again("an import", "member", f"POST {IMG}/import", 202, body={"method": {"name": "glance-direct"}},
+      first=[("member", f"PUT {IMG}/stage", b"x", OCTETS)])
+again("a project", "admin", "POST /identity/v3/projects", 201, given="", body={"project": {"name": "again-<new>"}},
+      has={"project/name": "again-<new>"})
+again("a user", "admin", "POST /identity/v3/users", 201, given="", body={"user": {"name": "again-<new>"}}, has={"user/name": "again-<new>"})
+again("limits", "admin", "PUT /v1/quotas/default", 200, given="", body={"limits": {"image_count_total": -1}})
+row("a patch under the key of another is 422", "member", f"PATCH {IMG}", 422, given="queued", body=set_("/name", "b"),
+    headers={**KEY, **PATCH_1}, before=[("member", f"PATCH {IMG}", set_("/name", "a"), {**KEY, **PATCH_1})], then={"name": "a"})
+row("a change undone in between stays undone", "member", f"PUT {IMG}/tags/t", 204, given="queued", headers=KEY,
+    before=[("member", f"PUT {IMG}/tags/t", None, KEY), ("member", f"DELETE {IMG}/tags/t")], then={"tags": []})
+row("a key is for one method and path", "member", f"PUT {IMG}/tags/u", 204, given="queued", headers=KEY,
+    before=[("member", f"PUT {IMG}/tags/t", None, KEY)], then={"tags": ["t", "u"]})
+row("blanks and the order of keys make no other request", "member", "POST /v2/images", 201, body='{ "min_disk": 1,\n "name": "x" }',
+    headers=KEY, before=[("member", "POST /v2/images", {"name": "x", "min_disk": 1}, KEY, {"made": "id"})], has={"id": "<made>"})
+row("a refusal may be right the next time", "member", f"POST {IMG}/members", 200, given="queued private", body={"member": "<beta>"},
+    headers=KEY, before=[("member", f"PATCH {IMG}", set_("/visibility", "shared"), PATCH_1)])
+row("an empty key is 400", "member", "POST /v2/images", 400, body={}, headers={"Idempotency-Key": ""})
+row("a key of 129 characters is 400", "member", "POST /v2/images", 400, body={}, headers={"Idempotency-Key": "k" * 129})
+row("a key of 128 characters", "member", "POST /v2/images", 201, body={}, headers={"Idempotency-Key": "<new>" + "k" * 92})
+row("a key with a GET is no harm", "member", "GET /v2/images?limit=1", 200, headers=KEY)
+
 section("7 at the same time")
 ID = {"id": "<new>"}
 row("one key, one request, three hosts: one image", "member", "POST /v2/images", [201, 201, 201], body={"name": "a"}, headers=KEY,

@@ -24,6 +24,7 @@ struct api_options {
     const struct config_list *cors_origins; /* may be NULL */
     const struct policy_rules *rules;       /* of the operator's own; NULL: none */
     const struct property_rules *properties;
+    bool public_in_domain; /* public_scope = domain */
     const char *store_id;
     const char *host_name;
     uint64_t self;

@@ -42,6 +42,7 @@ struct caller {
     /* The operator's own rules (identity/rules.h); NULL: the built-in ones. Borrowed. */
     const struct policy_rules *rules;
     const struct property_rules *properties;
+    bool public_in_domain; /* public images are those of its own domain's projects */
     /* Idempotency-Key: the command that this request becomes. */
     bool keyed;
     uint8_t key_id[16];

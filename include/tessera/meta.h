@@ -201,6 +201,8 @@ struct meta_image_query {
     bool admin;
     const char
         *visibility; /* NULL, "public", "private", "shared", "community", "all", "" = nothing */
+    const char *public_domain; /* public images are seen in their owner's domain, and this is the
+                                  caller's; NULL: everywhere */
     const char *member_status; /* NULL = "accepted"; "pending", "rejected", "all" */
     bool hidden;               /* os_hidden=true: only hidden ones */
     const struct meta_filter *filters;
@@ -255,6 +257,9 @@ int meta_endpoint_get(struct meta_view *v, json_t **out);
 int meta_cluster_get(struct meta_view *v, json_t **out);
 /* Cluster-scope setting as text; TSR_ENOENT if never set. */
 int meta_setting_get(struct meta_view *v, const char *name, json_t **out);
+
+/* Is the project in that domain, as far as the directory knows it? */
+bool meta_project_in(struct meta_view *v, const char *project, const char *domain);
 
 /* The directory: records of identity and cluster by kind and id, unique by (kind, domain, name)
  * where they carry "name". Kinds: domain project user role assignment appcred token_key revocation

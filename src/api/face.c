@@ -49,6 +49,7 @@ void api_reconfigure(struct api *api, const struct api_options *options)
     o->cors_origins = options->cors_origins;
     o->rules = options->rules;
     o->properties = options->properties;
+    o->public_in_domain = options->public_in_domain;
     o->json_body_max = options->json_body_max;
     o->limit_default = options->limit_default;
     o->limit_max = options->limit_max;
@@ -370,6 +371,7 @@ static void caller_rules(struct api_req *r)
 {
     r->caller.rules = r->o->rules;
     r->caller.properties = r->o->properties;
+    r->caller.public_in_domain = r->o->public_in_domain;
 }
 
 /* Does a service vouch for the request with a token of its own? */

@@ -61,6 +61,7 @@ void settings_api(const struct config *cfg, struct api_options *out)
     out->internal_endpoint = cfg->internal_endpoint;
     out->region = cfg->region;
     out->cors_origins = &cfg->cors_origins;
+    out->public_in_domain = strcmp(cfg->public_scope, "domain") == 0;
     out->json_body_max = (size_t)cfg->json_body_max;
     out->limit_default = (size_t)cfg->limit_param_default;
     out->limit_max = (size_t)cfg->api_limit_max;

@@ -185,6 +185,19 @@ static int not_found(const char *id, struct err *err)
     return err_set(err, TSR_ENOENT, "No image found with ID %.100s", uuid_valid(id) ? id : "");
 }
 
+/* The visibility that @image has for a caller in another domain, where public ends at one's own. */
+static json_t *as_seen(struct meta_view *view, const struct caller *caller, json_t *image)
+{
+    if (!caller->public_in_domain || caller_is_admin(caller) ||
+        strcmp(json_str_or(image, "visibility", ""), "public") != 0 ||
+        meta_project_in(view, json_str(image, "owner"), caller->project_domain_id)) {
+        return json_incref(image);
+    }
+    json_t *hidden = json_copy(image);
+    (void)json_set_str(hidden, "visibility", "private");
+    return hidden;
+}
+
 int image_find(struct meta_view *view, const struct caller *caller, const char *id,
                enum image_action action, json_t **image_out, struct err *err)
 {
@@ -200,9 +213,11 @@ int image_find(struct meta_view *view, const struct caller *caller, const char *
     if (rv == 0) {
         rv = is_member(view, caller, image, &member);
     }
+    json_t *seen = rv == 0 ? as_seen(view, caller, image) : NULL;
     if (rv == 0) {
-        rv = policy_image(caller, action, image, member, err);
+        rv = seen != NULL ? policy_image(caller, action, seen, member, err) : TSR_ENOMEM;
     }
+    json_decref(seen);
     if (rv != 0) {
         json_decref(image);
         return rv;

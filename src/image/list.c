@@ -25,6 +25,8 @@ static int open_list(struct image_listing *l, struct meta_view *view, const stru
     l->meta = l->q.meta;
     l->meta.project = caller->project_id[0] != '\0' ? caller->project_id : NULL;
     l->meta.admin = caller_is_admin(caller);
+    l->meta.public_domain =
+        caller->public_in_domain && !l->meta.admin ? l->caller.project_domain_id : NULL;
     l->meta.limit = l->meta.limit > 0 ? l->meta.limit : 1;
     int rv = meta_list_open(view, &l->meta, &l->list);
     if (rv == TSR_EINVAL) {

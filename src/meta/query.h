@@ -19,10 +19,11 @@ enum {
 };
 
 struct see {
-    unsigned any;        /* visibilities seen whoever owns the image */
-    unsigned own;        /* visibilities seen of images of @project */
-    unsigned members;    /* statuses of membership that show a shared image */
-    const char *project; /* NULL: none */
+    unsigned any;              /* visibilities seen whoever owns the image */
+    unsigned own;              /* visibilities seen of images of @project */
+    unsigned members;          /* statuses of membership that show a shared image */
+    const char *project;       /* NULL: none */
+    const char *public_domain; /* NULL: public images are seen everywhere */
 };
 
 /* What decides whether an image is seen; @owner may be NULL. */

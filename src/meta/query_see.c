@@ -32,7 +32,7 @@ int see_of(const struct meta_image_query *q, struct see *out)
 {
     unsigned asked = SEE_ALL, members;
     bool def = q->visibility == NULL;
-    *out = (struct see){.project = q->project};
+    *out = (struct see){.project = q->project, .public_domain = q->public_domain};
     if (!def && *q->visibility != 0 && (asked = see_bit(q->visibility)) == 0) {
         return TSR_EINVAL;
     }
@@ -78,11 +78,27 @@ static int member_bit(struct meta_view *v, const struct see_image *image, const 
     return rc == TSR_ENOENT ? 0 : rc;
 }
 
+bool meta_project_in(struct meta_view *v, const char *project, const char *domain)
+{
+    json_t *record = NULL;
+    bool in = project != NULL && meta_dir_get(v, "project", project, &record) == 0 &&
+              is(json_str_or(record, "domain_id", "default"), domain);
+    json_decref(record);
+    return in;
+}
+
+/* Public, but in another domain only. */
+static bool elsewhere(struct meta_view *v, const char *domain, const struct see_image *image)
+{
+    return domain != NULL && see_bit(image->visibility) == SEE_PUBLIC &&
+           !meta_project_in(v, image->owner, domain);
+}
+
 int see_listed(struct meta_view *v, const struct see *see, const struct see_image *image)
 {
     unsigned visibility = see_bit(image->visibility), status;
     if ((see->any & visibility) != 0) {
-        return 1;
+        return !elsewhere(v, see->public_domain, image);
     }
     if (see->project == NULL) {
         return 0;
@@ -101,7 +117,7 @@ int see_by_id(struct meta_view *v, const struct meta_image_query *q, const struc
 {
     unsigned visibility = see_bit(image->visibility), status;
     if (q->admin || visibility == SEE_PUBLIC) {
-        return 1;
+        return q->admin || !elsewhere(v, q->public_domain, image);
     }
     if (q->project == NULL) {
         return 0;

@@ -80,13 +80,46 @@ def test_policies(cluster, results, folder):
     results.equal("without the rules that are gone", demo.create("y", visibility="community").status, 201)
 
 
+def test_scope(cluster, results):
+    """Public images with public_scope = domain."""
+    name = cluster.names()[0]
+    with lib.Client(cluster, name, "admin") as admin:
+        def made(path, body, kind):
+            reply = admin.call("POST", f"/identity/v3/{path}", body)
+            assert reply.status == 201, reply
+            return reply.json()[kind]["id"]
+
+        domain = made("domains", {"domain": {"name": "other"}}, "domain")
+        project = made("projects", {"project": {"name": "theirs", "domain_id": domain}}, "project")
+        user = made("users", {"user": {"name": "u", "domain_id": domain, "password": "pw"}}, "user")
+        role = admin.call("GET", "/identity/v3/roles?name=member").json()["roles"][0]["id"]
+        admin.call("PUT", f"/identity/v3/projects/{project}/users/{user}/roles/{role}")
+        login = {"auth": {"identity": {"methods": ["password"], "password": {"user": {"id": user, "password": "pw"}}},
+                          "scope": {"project": {"id": project}}}}
+        theirs = admin.call("POST", "/identity/v3/auth/tokens", login, token=False).headers["X-Subject-Token"]
+        here = admin.create("here", visibility="public").json()["id"]
+        there = admin.create("there", visibility="public", owner=project).json()["id"]
+        with lib.Client(cluster, name, "demo") as demo:
+            seen = lambda token: sorted(i["name"] for i in demo.call("GET", "/v2/images", token=token).json()["images"])
+            results.equal("a public image of one's own domain is listed, no other", seen(None), ["here"])
+            results.equal("so it is in the other domain", seen(theirs), ["there"])
+            results.equal("by its id it is seen", demo.show(here).status, 200)
+            results.equal("one of another domain is not there", demo.show(there).status, 404)
+            results.equal("neither is its data", demo.call("GET", f"/v2/images/{there}/file").status, 404)
+            results.equal("nor a place in a list", demo.call("GET", f"/v2/images?marker={there}").status, 400)
+            results.equal("its owner sees it", demo.call("GET", f"/v2/images/{there}", token=theirs).status, 200)
+        listed = sorted(i["name"] for i in admin.call("GET", "/v2/images").json()["images"])
+        results.equal("administrators see all", listed, ["here", "there"])
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="tessera-policies-") as folder:
         for file, text in (("policy", POLICY), ("properties", PROPERTIES)):
             with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
                 f.write(text)
-        return lib.run_test("policies", lambda c, r: test_policies(c, r, folder), hosts=1, settings={
+        failed = lib.run_test("policies", lambda c, r: test_policies(c, r, folder), hosts=1, settings={
             "policy_file": os.path.join(folder, "policy"), "property_protection_file": os.path.join(folder, "properties")})
+    return lib.run_test("public scope", test_scope, hosts=1, settings={"public_scope": "domain"}) or failed
 
 
 if __name__ == "__main__":

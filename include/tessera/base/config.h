@@ -139,6 +139,8 @@ struct err;
       "Records in a page of a list when the client names no limit.") \
     X(json_body_max, SIZE, "1MiB", CONFIG_KIB, 16 * CONFIG_MIB, "bytes", CLUSTER, LIVE, \
       "Largest JSON body of a request.") \
+    X(public_scope, CHOICE, "cluster", 0, 16, "cluster|domain", CLUSTER, LIVE, \
+      "Who sees public images. cluster: every project. domain: the projects of the owner's domain.") \
     X(policy_file, STRING, "", 0, 1024, "", HOST, LIVE, \
       "File of rules who may do what, over the built-in ones (docs/policies.md). Should be the same on all hosts. Empty: none.") \
     X(property_protection_file, STRING, "", 0, 1024, "", HOST, LIVE, \

@@ -67,7 +67,7 @@ void import_job_maybe_free(struct import_job *job)
     struct image_importer *i = job->importer;
     if (job->state != JOB_ENDED || job->submitting || job->resolving || job->writer_aborting ||
         job->task_posted || job->fetch != NULL || job->writer != NULL || job->unpacking ||
-        signed_data_busy(job->signature)) {
+        import_convert_busy(job) || signed_data_busy(job->signature)) {
         return;
     }
     if (job->opened) {

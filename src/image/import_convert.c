@@ -320,12 +320,19 @@ void import_convert_run(struct import_job *job)
         c->source = qemu_name(inspect_found_name(job->inspect));
         c->source = c->source != NULL ? c->source : "raw";
     }
-    if (job->virtual_size > cap || c->file == NULL) {
-        int rv = c->file == NULL
-                     ? err_set(&err, TSR_EMEDIA, "There is no data to convert.")
-                     : err_set(&err, TSR_ETOOBIG,
-                               "The virtual size of the image is larger than the limit.");
+    int rv = 0;
+    if (job->virtual_size > cap) {
+        rv = err_set(&err, TSR_ETOOBIG, "The virtual size of the image is larger than the limit.");
+    } else if (c->file == NULL) { /* nothing came, and nothing is all there will be */
+        c->state = CONVERT_GIVING;
+        rv = import_data_begin_again(job, &err);
+    }
+    if (rv != 0) {
         import_job_fail(job, rv, &err);
+        return;
+    }
+    if (c->file == NULL) {
+        import_data_judge(job);
         return;
     }
     log_info("image", "import of image=%s task=%s is converted from %s to %s", job->id, job->task,

@@ -58,16 +58,19 @@ def packed(kind, data):
 
 
 class Files(http.server.BaseHTTPRequestHandler):
-    """/SIZE: bytes of lib.Body("file", SIZE); /NAME: of Files.named; both with the length that is said."""
+    """/SIZE: bytes of lib.Body("file", SIZE); /NAME: of Files.named; /stall: some, and then none; /endless: bytes without end."""
 
     protocol_version = "HTTP/1.1"
     named = {}
+    left = []  # paths whose client hung up
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
         name = self.path[1:]
+        if name in ("stall", "endless"):
+            return self.never(name)
         data = Files.named[name] if name in Files.named else bytes(lib.Body("file", int(name)))
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -77,6 +80,23 @@ class Files(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
         except lib.NETWORK_ERRORS:
             pass
+        return None
+
+    def never(self, name):
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            self.wfile.write(bytes(100000))
+            self.wfile.flush()
+            for _ in range(4096 if name == "endless" else 0):
+                self.wfile.write(bytes(1 << 18))
+            self.connection.settimeout(60)
+            self.connection.recv(1)  # until the other side has enough
+            Files.left.append(name)
+        except lib.NETWORK_ERRORS:
+            Files.left.append(name)
 
 
 def serve(handler):
@@ -222,6 +242,24 @@ def check_locations(cluster, results, port):
         results.equal("locations are not shown", client.call("GET", f"/v2/images/{image_id}/locations").json(), [])
 
 
+def check_never(cluster, results, port):
+    """F43: sources that stall, or never end. Starts them; what is returned looks at what became of them."""
+    client = lib.Client(cluster, cluster.names()[2])
+    images = {what: queued(client) for what in ("stall", "endless")}
+    for what, image_id in images.items():
+        client.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": "web-download", "uri": f"http://127.0.0.1:{port}/{what}"}})
+
+    def look():
+        with client:
+            for what, text in (("stall", "too slow"), ("endless", "larger than the limit")):
+                task = await_task(client, images[what])
+                image = client.show(images[what]).json()
+                results.check(f"a source of {what}", task and task["status"] == "failure" and text in task["message"] and
+                              (image["status"], image["size"]) == ("queued", None), str(task and task["message"]))
+                results.check("and it is left alone", lib.wait_until(lambda w=what: w in Files.left, 20, 0.1))
+    return look
+
+
 def check_packed(cluster, results, port):
     source = lib.Body("packed", 7 * lib.MIB + 3)
     data = bytes(source)
@@ -272,7 +310,9 @@ def body(cluster, results):
     files = int(cluster.settings["import_ports"])
     with lib.Cluster(hosts=1) as west:
         source = check_remote(cluster, west, results)
+        look = check_never(cluster, results, files)
         check_locations(cluster, results, files)
+        look()
         check_packed(cluster, results, files)
         with lib.Client(west, west.names()[0]) as there:
             Region.client = there
@@ -282,6 +322,6 @@ def body(cluster, results):
 if __name__ == "__main__":
     os.environ.setdefault("no_proxy", "127.0.0.1")
     SETTINGS = {"import_methods": "glance-direct, web-download, glance-download", "glance_regions": f"{REGION}=http://127.0.0.1:{serve(Region)}",
-                "import_addresses_allowed": "127.0.0.1/32", "import_ports": str(serve(Files)), "locations_by_owners": "yes", "import_decompress": "yes",
+                "import_addresses_allowed": "127.0.0.1/32", "import_ports": str(serve(Files)), "locations_by_owners": "yes", "import_decompress": "yes", "import_idle_ms": "8s", "image_size_cap": "130MiB",
                 "down_ms": "3s", "suspect_ms": "1s"}
     raise SystemExit(lib.run_test("import-other", body, settings=SETTINGS))

@@ -53,7 +53,7 @@ static int read_windows(int fd, uint64_t size, struct inspect *i, struct err *er
 static int inspect_file(struct cli *cli, const char *path, const char *format)
 {
     struct err err = {0};
-    struct stat st;
+    struct stat st = {0};
     int64_t virtual_size = -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct inspect *i = inspect_new(format, "bare");

@@ -30,7 +30,7 @@ static uint64_t now_ms(void)
 /* --- the child
  * ---------------------------------------------------------------------------------------- */
 
-static bool limit(int what, uint64_t most)
+static bool limit(__rlimit_resource_t what, uint64_t most)
 {
     struct rlimit r = {most, most};
     return setrlimit(what, &r) == 0;

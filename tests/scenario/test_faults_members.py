@@ -84,6 +84,11 @@ def codes(cluster, name):
     return {warning["code"] for warning in (cluster.status(name) or {"warnings": []})["warnings"]}
 
 
+def troubles(cluster, name):
+    """The codes without LEADER_FLAPPING: leadership is handed over by the tests themselves, again and again."""
+    return codes(cluster, name) - {"LEADER_FLAPPING"}
+
+
 def does(cluster, name, *words):
     """Whether the operator's command succeeds; some of them have no output."""
     return subprocess.run([os.path.join(lib.BIN, "tessera"), "--socket", cluster.host(name)["admin_socket"], *words],
@@ -231,11 +236,11 @@ def witness(cluster, results):
                                      cluster.leader(["host1"]) in ("host1", "host2"), 10))
         leader = cluster.leader(["host1"])
         results.check("health is as it was before", lib.wait_until(
-            lambda: codes(cluster, "host1") <= {"FEW_IMAGE_HOSTS"}, 10), str(codes(cluster, "host1")))
+            lambda: troubles(cluster, "host1") <= {"FEW_IMAGE_HOSTS"}, 10), str(codes(cluster, "host1")))
 
         extra.kill()
         results.check("F03 witness killed: WITNESS_DOWN and QUORUM_AT_RISK, nothing else", lib.wait_until(
-            lambda: codes(cluster, "host1") == {"WITNESS_DOWN", "QUORUM_AT_RISK", "FEW_IMAGE_HOSTS"}, 12),
+            lambda: troubles(cluster, "host1") == {"WITNESS_DOWN", "QUORUM_AT_RISK", "FEW_IMAGE_HOSTS"}, 12),
             str(codes(cluster, "host1")))
         change_within(results, "F03", cluster, "host1")
         results.equal("F03: the leader is the same", cluster.leader(["host1"]), leader)
@@ -274,7 +279,7 @@ def witness(cluster, results):
                           lambda: hosts_of(cluster)["host3"]["roles"] == ["image"] and
                           hosts_of(cluster)["host3"]["report"]["replicas_present"] ==
                           hosts_of(cluster)["host1"]["report"]["replicas_present"] and
-                          codes(cluster, "host1") == set(), 40), str(codes(cluster, "host1")))
+                          not troubles(cluster, "host1"), 40), str(codes(cluster, "host1")))
         downloads(beside, results, "made an image host", [(image_id, body), (through, body)], ["host3"])
     finally:
         extra.kill()

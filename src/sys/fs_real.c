@@ -124,6 +124,7 @@ static void fill_stat(const struct stat *st, struct fs_stat *out)
         .mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
         .ctime_ns = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec,
         .is_dir = S_ISDIR(st->st_mode),
+        .mode = st->st_mode & 07777,
     };
 }
 

@@ -1,4 +1,4 @@
-/* Outgoing HTTP over libcurl's easy interface: one handle a call.
+/* Outgoing HTTP over libcurl's easy interface: one handle a call, or a session's.
  *
  * A pin replaces OpenSSL's check of the chain: the last certificate shown must have the fingerprint
  * and must really have signed the server's (tls_chain_check); names are not looked at, as the one
@@ -325,15 +325,56 @@ static int code_of(CURLcode result)
     }
 }
 
+struct http_client_session {
+    CURL *curl; /* its connections outlive a call and its options */
+};
+
+static CURL *handle_new(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    tls_ignore_sigpipe(); /* libcurl's TLS writes with write(2) */
+    pthread_once(&once, curl_start);
+    return curl_easy_init();
+}
+
+struct http_client_session *http_client_session_new(void)
+{
+    struct http_client_session *session = calloc(1, sizeof *session);
+    if (session == NULL) {
+        return NULL;
+    }
+    session->curl = handle_new();
+    if (session->curl == NULL) {
+        free(session);
+        return NULL;
+    }
+    return session;
+}
+
+void http_client_session_free(struct http_client_session *session)
+{
+    if (session != NULL) {
+        curl_easy_cleanup(session->curl);
+        free(session);
+    }
+}
+
+static void handle_done(struct http_client_session *session, CURL *curl)
+{
+    if (session != NULL) {
+        curl_easy_reset(curl); /* nothing of this call's is pointed to */
+    } else {
+        curl_easy_cleanup(curl);
+    }
+}
+
 int http_client_call(const struct http_client_request *request, struct http_client_reply *reply,
                      struct err *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     char error[CURL_ERROR_SIZE] = "";
     memset(reply, 0, sizeof *reply);
-    tls_ignore_sigpipe(); /* libcurl's TLS writes with write(2) */
-    pthread_once(&once, curl_start);
-    struct call call = {.request = request, .reply = reply, .curl = curl_easy_init()};
+    struct call call = {.request = request, .reply = reply};
+    call.curl = request->session != NULL ? request->session->curl : handle_new();
     call.reply_max = request->reply_max != 0 ? request->reply_max : CLIENT_REPLY_MAX;
     if (call.curl == NULL) {
         return err_set(err, TSR_ENOMEM, "out of memory");
@@ -355,8 +396,8 @@ int http_client_call(const struct http_client_request *request, struct http_clie
     if (status == TSR_EIO && result == CURLE_SEND_ERROR && code >= 400) {
         status = 0;
     }
+    handle_done(request->session, call.curl);
     curl_slist_free_all(call.headers);
-    curl_easy_cleanup(call.curl);
     if (status == 0) {
         return 0;
     }

@@ -306,6 +306,7 @@ static void fill_stat(const struct sim_node *n, struct fs_stat *out)
         .mtime_ns = n->mtime_ns,
         .ctime_ns = n->ctime_ns,
         .is_dir = n->is_dir,
+        .mode = n->is_dir ? 0700 : 0600,
     };
 }
 

@@ -29,6 +29,7 @@ struct fs_stat {
     int64_t blocks; /* of 512 bytes: what is really allocated */
     int64_t mtime_ns, ctime_ns;
     bool is_dir;
+    unsigned mode; /* permission bits, as in chmod(1) */
 };
 
 struct fs_space {

@@ -3,7 +3,8 @@
  *
  * Trust of an https URL, one of: ca_pem or ca_file (those authorities only), a pin (the authority
  * with that fingerprint, whatever names the certificate has), or none (the system's store).
- * Thread: any but those of loops, as it blocks; a request has one owner. */
+ * Thread: any but those of loops, as it blocks; a request has one owner, a session one user at a
+ * time. */
 #ifndef TESSERA_SYS_HTTP_CLIENT_H
 #define TESSERA_SYS_HTTP_CLIENT_H
 
@@ -28,8 +29,14 @@ typedef void (*http_client_progress_fn)(void *arg, int64_t sent, int64_t sent_to
 struct sockaddr;
 typedef bool (*http_client_address_fn)(void *arg, const struct sockaddr *address);
 
+/* Connections that are kept from one call to the next, for one caller at a time (any thread). */
+struct http_client_session;
+struct http_client_session *http_client_session_new(void); /* NULL when out of memory */
+void http_client_session_free(struct http_client_session *session);
+
 /* Zero-initialise. All memory is the caller's and only read. */
 struct http_client_request {
+    struct http_client_session *session; /* NULL: a connection for this call alone */
     const char *method;         /* NULL = GET */
     const char *url;            /* http:// or https:// */
     const char *const *headers; /* "Name: value", header_count of them, without CR and LF */

@@ -1,0 +1,227 @@
+/* What Keystone says of a token, into a caller; and access rules of application credentials. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "identity/keystone_internal.h"
+#include "tessera/base/str.h"
+
+/* --- access rules ------------------------------------------------------------------------------
+ */
+
+void access_rules_free(struct access_rules *rules)
+{
+    for (size_t i = 0; i < rules->count; i++) {
+        free(rules->items[i].service);
+        free(rules->items[i].method);
+        free(rules->items[i].path);
+    }
+    free(rules->items);
+    *rules = (struct access_rules){0};
+}
+
+/* The wildcard at @pattern: its length, or 0. */
+static size_t wildcard(const char *pattern, bool *deep)
+{
+    const char *brace = pattern[0] == '{' ? strchr(pattern, '}') : NULL;
+    *deep = pattern[0] == '*' && pattern[1] == '*';
+    return *deep ? 2 : pattern[0] == '*' ? 1 : brace != NULL ? (size_t)(brace - pattern) + 1 : 0;
+}
+
+/* Which ends of the path, so far, can the pattern have reached? One row of a table a pattern item,
+ * so that no pattern makes this slow: O(pattern * path). */
+bool access_path_matches(const char *pattern, const char *path)
+{
+    size_t size = strlen(path);
+    bool *at = calloc(size + 1, sizeof(*at)), deep;
+    if (at == NULL) {
+        return false;
+    }
+    at[0] = true;
+    while (*pattern != '\0') {
+        size_t item = wildcard(pattern, &deep);
+        if (item == 0) { /* a character as it is: each end moves on by one, from the right */
+            for (size_t i = size; i > 0; i--) {
+                at[i] = at[i - 1] && path[i - 1] == *pattern;
+            }
+            at[0] = false;
+        } else if (deep) {
+            for (size_t i = 1; i <= size; i++) {
+                at[i] = at[i] || at[i - 1];
+            }
+        } else {
+            bool before = at[0]; /* an end before this character, or one inside the wildcard */
+            at[0] = false;
+            for (size_t i = 1; i <= size; i++) {
+                bool here = at[i];
+                at[i] = path[i - 1] != '/' && (before || at[i - 1]);
+                before = here;
+            }
+        }
+        pattern += item != 0 ? item : 1;
+    }
+    bool matches = at[size];
+    free(at);
+    return matches;
+}
+
+bool access_rules_allow(const struct access_rules *rules, const char *method, const char *path)
+{
+    if (!rules->restricted) {
+        return true;
+    }
+    for (size_t i = 0; i < rules->count; i++) {
+        const struct access_rule *r = &rules->items[i];
+        if (strcmp(r->service, "image") == 0 && strcmp(r->method, method) == 0 &&
+            access_path_matches(r->path, path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int parse_rules(const json_t *credential, struct access_rules *out, struct err *err)
+{
+    const json_t *list = json_object_get(credential, "access_rules"), *rule;
+    size_t i;
+    if (list == NULL || json_is_null(list)) {
+        return 0;
+    }
+    if (!json_is_array(list) || json_array_size(list) > KEYSTONE_RULES_MAX) {
+        return err_set(err, TSR_EPROTO, "access rules of a token can not be read");
+    }
+    out->restricted = true;
+    out->items = calloc(json_array_size(list) + 1, sizeof(*out->items));
+    if (out->items == NULL) {
+        return err_set(err, TSR_ENOMEM, "out of memory");
+    }
+    json_array_foreach(list, i, rule)
+    {
+        struct access_rule *r = &out->items[out->count++];
+        r->service = strdup(json_str_or(rule, "service", ""));
+        r->method = strdup(json_str_or(rule, "method", ""));
+        r->path = strdup(json_str_or(rule, "path", ""));
+        if (r->service == NULL || r->method == NULL || r->path == NULL) {
+            return err_set(err, TSR_ENOMEM, "out of memory");
+        }
+    }
+    return 0;
+}
+
+/* --- the caller --------------------------------------------------------------------------------
+ */
+
+bool keystone_token_text_ok(const char *token)
+{
+    size_t size = strnlen(token, TOKEN_TEXT_MAX + 1);
+    for (size_t i = 0; i < size; i++) {
+        if (token[i] <= ' ' || token[i] > '~') {
+            return false;
+        }
+    }
+    return size > 0 && size <= TOKEN_TEXT_MAX;
+}
+
+/* An id that is absent stays "". */
+static bool take_id(const json_t *object, char out[IDENTITY_ID_MAX + 1])
+{
+    const char *id = json_str(object, "id");
+    return id == NULL || str_copy(out, IDENTITY_ID_MAX + 1, id);
+}
+
+/* Names are for people: a longer one is cut. */
+static void take_name(const json_t *object, char out[IDENTITY_NAME_MAX + 1])
+{
+    (void)str_copy(out, IDENTITY_NAME_MAX + 1, json_str_or(object, "name", ""));
+}
+
+static void take_roles(const json_t *token, struct caller *out)
+{
+    size_t i;
+    const json_t *role;
+    json_array_foreach(json_arr(token, "roles"), i, role)
+    {
+        const char *name = json_str_or(role, "name", "");
+        for (size_t n = 0; n < IDENTITY_ROLES; n++) {
+            if (str_ieq(name, identity_role_table[n].name)) {
+                out->roles |= identity_role_table[n].bit;
+            }
+        }
+    }
+}
+
+static bool take_scope(const json_t *token, struct caller *out)
+{
+    const json_t *project = json_obj(token, "project"), *domain = json_obj(token, "domain");
+    if (project != NULL) {
+        out->scope = SCOPE_PROJECT;
+        take_name(project, out->project_name);
+        take_name(json_obj(project, "domain"), out->project_domain_name);
+        return take_id(project, out->project_id) && out->project_id[0] != '\0' &&
+               take_id(json_obj(project, "domain"), out->project_domain_id);
+    }
+    if (domain != NULL) {
+        out->scope = SCOPE_DOMAIN;
+        return take_id(domain, out->domain_id) && out->domain_id[0] != '\0';
+    }
+    out->scope = json_obj(token, "system") != NULL ? SCOPE_SYSTEM : SCOPE_NONE;
+    return true;
+}
+
+static void take_methods(const json_t *token, struct caller *out)
+{
+    size_t i, used = 0;
+    const json_t *method;
+    json_array_foreach(json_arr(token, "methods"), i, method)
+    {
+        const char *text = json_string_value(method);
+        size_t more = text != NULL ? strlen(text) : 0;
+        if (more > 0 && used + more + 2 < sizeof(out->methods)) {
+            used += used > 0 ? (size_t)(stpcpy(out->methods + used, ",") - out->methods) - used : 0;
+            used = (size_t)(stpcpy(out->methods + used, text) - out->methods);
+        }
+    }
+}
+
+static bool take_all(const json_t *token, struct caller *out)
+{
+    const json_t *user = json_obj(token, "user"), *audits = json_arr(token, "audit_ids");
+    const char *audit = json_string_value(json_array_get(audits, 0));
+    if (!take_id(user, out->user_id) || out->user_id[0] == '\0' ||
+        !take_id(json_obj(user, "domain"), out->user_domain_id) || !take_scope(token, out) ||
+        !take_id(json_obj(token, "application_credential"), out->appcred_id)) {
+        return false;
+    }
+    take_name(user, out->user_name);
+    take_name(json_obj(user, "domain"), out->user_domain_name);
+    take_roles(token, out);
+    take_methods(token, out);
+    (void)str_copy(out->audit_id, sizeof(out->audit_id), audit != NULL ? audit : "");
+    (void)time_parse(json_str_or(token, "issued_at", ""), &out->issued_us);
+    return time_parse(json_str_or(token, "expires_at", ""), &out->expires_us) == 0;
+}
+
+int keystone_token_parse(const char *body, size_t size, struct caller *caller_out,
+                         struct access_rules *rules_out, struct err *err)
+{
+    struct caller caller = {0};
+    struct access_rules rules = {0};
+    json_t *whole = json_parse(body, size);
+    const json_t *token = json_obj(whole, "token");
+    int rv = 0;
+    if (token == NULL || !take_all(token, &caller)) {
+        rv = err_set(err, TSR_EPROTO, "what Keystone says of a token can not be read");
+    }
+    if (rv == 0) {
+        rv = parse_rules(json_obj(token, "application_credential"), &rules, err);
+    }
+    json_decref(whole);
+    if (rv == 0) {
+        *caller_out = caller;
+    }
+    if (rv == 0 && rules_out != NULL) {
+        *rules_out = rules;
+    } else {
+        access_rules_free(&rules);
+    }
+    return rv;
+}

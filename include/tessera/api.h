@@ -7,6 +7,7 @@
 #include "tessera/cluster.h"
 #include "tessera/http.h"
 #include "tessera/identity.h"
+#include "tessera/identity/keystone.h"
 #include "tessera/image.h"
 
 struct api;
@@ -17,6 +18,8 @@ struct api_options {
     struct meta *meta; /* NULL: this host is not part of a cluster yet (only /v1/init, /v1/join) */
     const char *unformed; /* what requests are told then; NULL or "" = that it is in no cluster */
     struct identity *identity;
+    struct keystone *keystone; /* tokens are an external Keystone's; NULL: embedded identity */
+    const char *keystone_uri;  /* what clients without a good token are told */
     struct cluster *cluster;
     struct image_ctx *image;
     const char *public_endpoint, *internal_endpoint; /* "" = not set */

@@ -108,6 +108,7 @@ struct cluster_options {
      * damaged or differs from theirs: stop serving and rebuild it. May not return. NULL: never. */
     void (*on_rebuild)(void *arg, const char *code, const char *reason);
     const char *rebuilt_code, *rebuilt_reason; /* why this process began anew; NULL: it did not */
+    void (*warn)(void *arg, json_t *warnings); /* NULL, or adds {code, text} to a status */
     void *arg;
 };
 int cluster_new(const struct cluster_options *options, struct cluster **out);

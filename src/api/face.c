@@ -25,8 +25,9 @@ struct api {
 };
 
 static const struct api_route *const tables[] = {
-    api_image_routes,   api_image_file_routes, api_metadef_routes, api_identity_routes,
-    api_cluster_routes, api_quota_routes,      api_openrc_routes,  api_health_routes,
+    api_image_routes,    api_image_file_routes, api_metadef_routes,
+    api_identity_routes, api_cluster_routes,    api_quota_routes,
+    api_openrc_routes,   api_health_routes,     api_keystone_routes,
 };
 
 int api_new(const struct api_options *options, struct api **out)
@@ -70,6 +71,7 @@ static void req_free(struct api_req *r)
     http_segments_free(&r->segments);
     http_params_free(&r->params);
     json_decref(r->body);
+    free(r->check_texts);
     free(r);
 }
 
@@ -202,9 +204,11 @@ static const char *status_title(int status)
 void api_error_status(struct api_req *r, int status, const char *message)
 {
     if (status == 401) {
-        char url[512], header[600];
+        char url[512], header[1200];
         api_public_url(r, url, sizeof(url));
-        (void)snprintf(header, sizeof(header), "Keystone uri=\"%s/identity/v3\"", url);
+        (void)snprintf(header, sizeof(header), "Keystone uri=\"%s%s\"",
+                       r->o->keystone != NULL ? r->o->keystone_uri : url,
+                       r->o->keystone != NULL ? "" : "/identity/v3");
         http_set_header(r->http, "WWW-Authenticate", header);
     }
     if (status == 503 || status == 429) {
@@ -338,6 +342,9 @@ static void find_route(struct api_req *r, struct match *m)
     enum http_method method = http_method(r->http);
     memset(m, 0, sizeof(*m));
     for (size_t t = 0; t < array_len(tables); t++) {
+        if (r->o->keystone != NULL && tables[t] == api_identity_routes) {
+            continue; /* users and tokens are Keystone's */
+        }
         for (const struct api_route *route = tables[t]; route->pattern != NULL; route++) {
             const char *args[4] = {NULL};
             if (!pattern_match(route->pattern, &r->segments, args)) {
@@ -360,10 +367,9 @@ static void find_route(struct api_req *r, struct match *m)
 /* --- the steps
  * ------------------------------------------------------------------------------------------ */
 
-/* Token text of the request without white space around it (http_header strips), or NULL. */
-static const char *request_token(const struct api_req *r)
+const char *api_request_token(const struct api_req *r)
 {
-    const char *token = http_header(r->http, "X-Auth-Token");
+    const char *token = http_header(r->http, "X-Auth-Token"); /* without blanks around it */
     return token != NULL && token[0] != '\0' && strlen(token) <= TOKEN_TEXT_MAX ? token : NULL;
 }
 
@@ -393,9 +399,10 @@ static int token_check(struct api_req *r)
     if (rv != 0) {
         return rv;
     }
-    rv = identity_check(r->o->identity, view, request_token(r), loop_wall_us(r->o->loop), &caller);
+    rv = identity_check(r->o->identity, view, api_request_token(r), loop_wall_us(r->o->loop),
+                        &caller);
     if (rv == TSR_EUNAUTHORIZED && has_service(r, view)) {
-        rv = identity_check_expired(r->o->identity, view, request_token(r),
+        rv = identity_check_expired(r->o->identity, view, api_request_token(r),
                                     loop_wall_us(r->o->loop), &caller);
     }
     meta_view_close(view);
@@ -427,7 +434,8 @@ static void token_refuse(struct api_req *r, int status)
 
 bool api_token_again(struct api_req *r)
 {
-    if ((r->route->flags & API_OPEN) != 0 || r->caller.local_admin) {
+    /* What Keystone says of a token does not depend on this cluster's state. */
+    if ((r->route->flags & API_OPEN) != 0 || r->caller.local_admin || r->o->keystone != NULL) {
         return true;
     }
     int rv = token_check(r);
@@ -538,7 +546,7 @@ static void token_barrier_cb(struct meta_barrier *barrier, int status)
 /* A token of ours that is refused may be of a user or a role that another host has just made. */
 static bool token_doubtful(const struct api_req *r, int status)
 {
-    const char *token = request_token(r);
+    const char *token = api_request_token(r);
     return !r->token_again && (status == 0 || status == TSR_EUNAUTHORIZED) &&
            str_starts(token, "tsr1.");
 }
@@ -561,6 +569,15 @@ static void token_judge(struct api_req *r)
     meta_barrier(r->o->meta, &r->barrier);
 }
 
+static void step_role(struct api_req *r)
+{
+    if (lacks_role(r)) {
+        token_refuse(r, 0);
+        return;
+    }
+    step_body(r);
+}
+
 static void step_token(struct api_req *r)
 {
     unsigned flags = r->route->flags;
@@ -568,7 +585,7 @@ static void step_token(struct api_req *r)
         step_body(r);
         return;
     }
-    const char *token = request_token(r);
+    const char *token = api_request_token(r);
     if (token == NULL && r->local) {
         r->caller.local_admin = true;
         r->caller.scope = SCOPE_SYSTEM;
@@ -578,6 +595,10 @@ static void step_token(struct api_req *r)
     }
     if (token == NULL) {
         api_error(r, TSR_EUNAUTHORIZED, NULL);
+        return;
+    }
+    if (r->o->keystone != NULL) {
+        api_keystone_step(r, step_role);
         return;
     }
     token_judge(r);

@@ -28,7 +28,7 @@ struct api_route {
     unsigned flags;
 };
 /* Ends with {0}. Tables: image_v2.c, image_file.c, metadef.c, identity_v3.c, cluster_v1.c,
- * quota_v1.c, openrc_v1.c, health.c. */
+ * quota_v1.c, openrc_v1.c, health.c, keystone.c. */
 extern const struct api_route api_image_routes[];
 extern const struct api_route api_image_file_routes[];
 extern const struct api_route api_metadef_routes[];
@@ -37,6 +37,7 @@ extern const struct api_route api_cluster_routes[];
 extern const struct api_route api_quota_routes[];
 extern const struct api_route api_openrc_routes[];
 extern const struct api_route api_health_routes[];
+extern const struct api_route api_keystone_routes[];
 
 /* One request inside the faces. Freed by the reply functions, or when the client goes away. */
 struct api_req {
@@ -59,9 +60,17 @@ struct api_req {
     void (*on_dead)(struct api_req *r);
     /* private */
     struct meta_barrier barrier;
+    struct keystone_check check;
+    char *check_texts; /* which the check borrows: the client may go away before it ends */
+    api_fn check_next;
     bool replied;
     bool token_again; /* the token was looked at again behind a barrier */
 };
+
+/* Token text of the request without white space around it, or NULL. */
+const char *api_request_token(const struct api_req *r);
+/* keystone.c: the caller from an external Keystone, into r->caller; then @next, or the refusal. */
+void api_keystone_step(struct api_req *r, api_fn next);
 
 /* Hold the request over an asynchronous call; the callback begins with
  *     if (api_release(r)) return;   -- true: the client is gone, nothing to answer (r may be freed)

@@ -166,20 +166,33 @@ static bool has_token(struct api_req *r)
     return true;
 }
 
+static void reply_not_found(struct api_req *r)
+{
+    api_errorf(r, TSR_ENOENT, "The resource could not be found.");
+}
+
 void api_route_unknown(struct api_req *r)
 {
     static const char *const own[] = {"identity",    "v1", "metrics", "health",
                                       "healthcheck", "ui", "versions"};
     const char *first = r->segments.count > 0 ? r->segments.segment[0] : "";
     bool ours = strcmp(first, "v2") == 0;
+    if (ours && r->o->keystone != NULL && !r->local) {
+        api_keystone_step(r, reply_not_found);
+        return;
+    }
     if (ours && !has_token(r)) {
         return;
     }
     for (size_t i = 0; i < array_len(own) && !ours; i++) {
         ours = strcmp(first, own[i]) == 0;
     }
+    if (r->o->keystone != NULL && strcmp(first, "identity") == 0) {
+        api_errorf(r, TSR_ENOENT, "The identity service is at %.200s", r->o->keystone_uri);
+        return;
+    }
     if (ours) {
-        api_errorf(r, TSR_ENOENT, "The resource could not be found.");
+        reply_not_found(r);
         return;
     }
     reply_versions(r, 300);

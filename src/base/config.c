@@ -467,9 +467,36 @@ static int check_listen(const struct config *cfg, struct err *err)
     return 0;
 }
 
+static int check_keystone(const struct config *cfg, struct err *err)
+{
+    bool user = cfg->keystone_username[0] != 0;
+    bool credential = cfg->keystone_application_credential_id[0] != 0;
+    if (strcmp(cfg->identity, "keystone") != 0) {
+        return 0;
+    }
+    if (cfg->keystone_url[0] == 0) {
+        return err_set(err, TSR_EINVAL, "identity = keystone needs keystone_url");
+    }
+    if (user == credential) {
+        return err_set(err, TSR_EINVAL,
+                       "identity = keystone needs either keystone_username or "
+                       "keystone_application_credential_id");
+    }
+    if (user && cfg->keystone_password_file[0] == 0) {
+        return err_set(err, TSR_EINVAL, "keystone_username needs keystone_password_file");
+    }
+    if (credential && cfg->keystone_application_credential_secret_file[0] == 0) {
+        return err_set(err, TSR_EINVAL,
+                       "keystone_application_credential_id needs "
+                       "keystone_application_credential_secret_file");
+    }
+    return 0;
+}
+
 int config_check(const struct config *cfg, struct err *err)
 {
     int rv = check_listen(cfg, err);
+    rv = rv != 0 ? rv : check_keystone(cfg, err);
     if (rv != 0) {
         return rv;
     }

@@ -72,6 +72,7 @@ int cmd_cluster_join(struct cli *cli);
 int cmd_cluster_token(struct cli *cli);
 int cmd_endpoint_show(struct cli *cli);
 int cmd_endpoint_move(struct cli *cli);
+int cmd_keystone_register(struct cli *cli);
 int cmd_leader_transfer(struct cli *cli);
 int cmd_openrc(struct cli *cli);
 int cmd_quota_show(struct cli *cli);

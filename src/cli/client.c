@@ -131,6 +131,12 @@ static json_t *domain(const char *prefix)
 
 static json_t *login_body(void)
 {
+    const char *credential = env("OS_APPLICATION_CREDENTIAL_ID", NULL);
+    if (credential != NULL) { /* has its own scope */
+        return json_pack("{s:{s:{s:[s],s:{s:s,s:s}}}}", "auth", "identity", "methods",
+                         "application_credential", "application_credential", "id", credential,
+                         "secret", env("OS_APPLICATION_CREDENTIAL_SECRET", ""));
+    }
     json_t *body =
         json_pack("{s:{s:{s:[s],s:{s:{s:s,s:s,s:o}}}}}", "auth", "identity", "methods", "password",
                   "password", "user", "name", env("OS_USERNAME", ""), "password",
@@ -210,6 +216,17 @@ static int login(struct cli *cli, const char *auth_url)
     return rv;
 }
 
+/* Scheme and host of a URL. */
+static void set_base(struct cli *cli, const char *url)
+{
+    (void)str_copy(cli->base, sizeof(cli->base), url);
+    char *scheme_end = strstr(cli->base, "://");
+    char *path = scheme_end != NULL ? strchr(scheme_end + 3, '/') : NULL;
+    if (path != NULL) {
+        *path = '\0';
+    }
+}
+
 int cli_connect(struct cli *cli)
 {
     const char *auth_url = env("OS_AUTH_URL", NULL);
@@ -228,16 +245,15 @@ int cli_connect(struct cli *cli)
         (void)fprintf(stderr, "tessera: --url needs the OS_* variables of an RC file to log in\n");
         return CLI_USAGE;
     }
-    /* The cluster API is at the root of the host that the identity URL names. */
-    const char *source = cli->url != NULL ? cli->url : auth_url;
-    (void)str_copy(cli->base, sizeof(cli->base), source);
-    char *scheme_end = strstr(cli->base, "://");
-    char *path = scheme_end != NULL ? strchr(scheme_end + 3, '/') : NULL;
-    if (path != NULL) {
-        *path = '\0';
-    }
     int rv = login(cli, auth_url);
-    if (rv == CLI_OK && cli->image_url[0] == '\0') {
+    if (rv != CLI_OK) {
+        return rv;
+    }
+    /* The cluster API is at the root of the host that the identity URL names; with an identity
+     * service that is not ours, where the image API is. */
+    bool ours = strstr(auth_url, "/identity") != NULL || cli->image_url[0] == '\0';
+    set_base(cli, cli->url != NULL ? cli->url : ours ? auth_url : cli->image_url);
+    if (cli->image_url[0] == '\0') {
         (void)str_copy(cli->image_url, sizeof(cli->image_url), cli->base);
     }
     return rv;

@@ -31,6 +31,8 @@ const struct cli_command cli_commands[] = {
      "set limits; -1: none, empty: as the default says", cmd_quota_set},
     {"openrc", "[--project P] [--user U] [--interface I]",
      "OS_* variables for the clients of a cloud (I: public, internal, admin)", cmd_openrc},
+    {"keystone register", "[--region R] [--public-url URL] [--internal-url URL] [--admin-url URL]",
+     "make the image service known in an external Keystone", cmd_keystone_register},
     {"leader transfer", "[HOST]", "hand leadership to another host", cmd_leader_transfer},
     {0},
 };

@@ -185,6 +185,9 @@ static void add_warnings(struct cluster *c, json_t *out, json_t *hosts, bool rea
                     replicas);
     }
     watch_warnings(c, list, hosts);
+    if (c->o.warn != NULL) {
+        c->o.warn(c->o.arg, list);
+    }
     json_set_str(out, "health", json_array_size(list) == 0 ? "OK" : ready ? "WARNING" : "ERROR");
     json_object_set_new(out, "warnings", list);
 }

@@ -356,6 +356,7 @@ static int open_services(struct daemon *d, struct err *err)
         .probe = probe_api,
         .leader_minute = leader_minute,
         .on_rebuild = on_rebuild,
+        .warn = keystone_warn,
         .arg = d,
     };
     if (d->files.rebuilt_code[0] != '\0') {
@@ -377,7 +378,8 @@ static int open_services(struct daemon *d, struct err *err)
     settings_limits(&d->cfg, &d->limits);
     settings_import(&d->cfg, &d->import);
     path_join(d->convert_dir, d->cfg.data_dir, "convert");
-    return cluster_new(&cluster, &d->cluster);
+    rv = cluster_new(&cluster, &d->cluster);
+    return rv == 0 ? keystone_open(d, err) : rv;
 }
 
 static int open_workers(struct daemon *d, struct err *err)
@@ -461,6 +463,13 @@ static void peers_closed(void *arg)
     cluster_close(d->cluster, cluster_closed, d);
 }
 
+static void keeper_closed(void *arg)
+{
+    struct daemon *d = arg;
+    d->keeper = NULL;
+    peer_client_close(d->peers, peers_closed, d);
+}
+
 struct closed_task {
     struct task task;
     struct daemon *d;
@@ -471,8 +480,14 @@ static void worker_closed_run(struct task *task)
     struct closed_task *t = container_of(task, struct closed_task, task);
     struct daemon *d = t->d;
     free(t);
-    if (--d->workers_open == 0) {
-        peer_client_close(d->peers, peers_closed, d);
+    if (--d->workers_open > 0) {
+        return;
+    }
+    keystone_stop(d->keystone); /* no client waits any more */
+    if (d->keeper != NULL) {
+        keystone_keeper_close(d->keeper, keeper_closed, d);
+    } else {
+        keeper_closed(d);
     }
 }
 
@@ -551,6 +566,9 @@ static void on_reload(void *arg)
 
 static void free_all(struct daemon *d)
 {
+    thread_pool_free(
+        d->keystone_pool); /* before the workers' loops, which its ends are posted to */
+    keystone_free(d->keystone);
     for (unsigned i = 0; i < d->worker_count; i++) {
         worker_free(&d->workers[i]);
     }

@@ -11,6 +11,7 @@
 #include "tessera/consensus.h"
 #include "tessera/http.h"
 #include "tessera/identity.h"
+#include "tessera/identity/keystone.h"
 #include "tessera/identity/rules.h"
 #include "tessera/image.h"
 #include "tessera/image/import.h"
@@ -109,6 +110,9 @@ struct daemon {
     struct meta *meta;
     struct chunks *chunks;
     struct identity *identity;
+    struct pool *keystone_pool; /* these three: only with an external Keystone */
+    struct keystone *keystone;
+    struct keystone_keeper *keeper;
     struct cluster_load *load;
     struct raft_links *links;
     struct consensus_net net; /* bridges consensus to raft_links */
@@ -142,11 +146,16 @@ int settings_rules(const struct config *cfg, struct rules *out, struct err *err)
 void settings_rules_free(struct rules *rules);
 void settings_limits(const struct config *cfg, struct image_limits *out);
 void settings_cluster(const struct config *cfg, struct cluster_options *out);
+void settings_keystone(const struct config *cfg, struct keystone_options *out);
 void settings_import(const struct config *cfg, struct import_rules *out);
 void settings_api(const struct config *cfg, struct api_options *out);
 void settings_log(const struct config *cfg);
 int settings_api_tls(struct daemon *d, const struct config *cfg, struct tls **out, struct err *err);
 int settings_join_pin(struct daemon *d, uint8_t out[32], struct err *err);
+/* keystone.c: an external Keystone, where the settings name one. */
+int keystone_open(struct daemon *d, struct err *err);
+/* Warnings for the cluster's status. Control loop. */
+void keystone_warn(void *daemon, json_t *warnings);
 /* reload.c: SIGHUP. Takes the file's live settings, all or none. */
 /* probe.c: cluster_options.probe. */
 void probe_api(void *arg, struct cluster *cluster, uint64_t host, const char *api_url);

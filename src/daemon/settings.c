@@ -34,6 +34,22 @@ void settings_cluster(const struct config *cfg, struct cluster_options *out)
     out->stage_life_ms = (uint64_t)cfg->stage_life_ms;
 }
 
+void settings_keystone(const struct config *cfg, struct keystone_options *out)
+{
+    out->url = cfg->keystone_url;
+    out->ca_file = cfg->keystone_ca_file;
+    out->username = cfg->keystone_username;
+    out->password_file = cfg->keystone_password_file;
+    out->user_domain = cfg->keystone_user_domain;
+    out->project = cfg->keystone_project;
+    out->project_domain = cfg->keystone_project_domain;
+    out->appcred_id = cfg->keystone_application_credential_id;
+    out->appcred_secret_file = cfg->keystone_application_credential_secret_file;
+    out->cache_ms = (uint64_t)cfg->keystone_cache_ms;
+    out->timeout_ms = (uint64_t)cfg->keystone_timeout_ms;
+    out->allow_expired_ms = (uint64_t)cfg->keystone_allow_expired_ms;
+}
+
 void settings_import(const struct config *cfg, struct import_rules *out)
 {
     *out = (struct import_rules){

@@ -126,6 +126,9 @@ static int open_api(struct worker *w)
         .loop = w->loop,
         .meta = d->meta,
         .identity = d->identity,
+        .keystone = d->keystone,
+        .keystone_uri =
+            cfg->keystone_public_url[0] != '\0' ? cfg->keystone_public_url : cfg->keystone_url,
         .cluster = d->cluster,
         .image = &w->image,
         .store_id = cfg->store_id,

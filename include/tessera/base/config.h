@@ -71,6 +71,38 @@ struct err;
       "Threads for file work in each data directory.") \
     X(cpu_threads, INT, "0", 0, 256, "threads", HOST, RESTART, \
       "Threads that compute digests. 0: one a CPU core.") \
+    X(identity, CHOICE, "embedded", 0, 16, "embedded|keystone", CLUSTER, RESTART, \
+      "Who knows the users. embedded: this cluster, under /identity/v3. keystone: an external Keystone, whose tokens are checked there.") \
+    X(keystone_url, STRING, "", 0, 1000, "", CLUSTER, RESTART, \
+      "Keystone's URL for this host, with or without /v3.") \
+    X(keystone_public_url, STRING, "", 0, 1000, "", CLUSTER, RESTART, \
+      "Keystone's URL that clients without a valid token are told. Empty: keystone_url.") \
+    X(keystone_ca_file, STRING, "", 0, 1024, "", HOST, RESTART, \
+      "Authorities (PEM) that Keystone's certificate is checked with. Empty: the system's.") \
+    X(keystone_username, STRING, "", 0, 255, "", CLUSTER, RESTART, \
+      "User with which tokens are checked: role service or admin on keystone_project; admin, to keep the catalog current.") \
+    X(keystone_password_file, STRING, "", 0, 1024, "", HOST, RESTART, \
+      "File with that user's password in its first line, for nobody else to read (mode 0600 or 0640).") \
+    X(keystone_user_domain, STRING, "Default", 1, 255, "", CLUSTER, RESTART, \
+      "Name of the domain of keystone_username.") \
+    X(keystone_project, STRING, "service", 1, 255, "", CLUSTER, RESTART, \
+      "Project on which keystone_username has its role.") \
+    X(keystone_project_domain, STRING, "Default", 1, 255, "", CLUSTER, RESTART, \
+      "Name of the domain of keystone_project.") \
+    X(keystone_application_credential_id, STRING, "", 0, 64, "", CLUSTER, RESTART, \
+      "Application credential to check tokens with, in place of user and password.") \
+    X(keystone_application_credential_secret_file, STRING, "", 0, 1024, "", HOST, RESTART, \
+      "File with the application credential's secret in its first line (mode 0600 or 0640).") \
+    X(keystone_cache_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "How long a token that Keystone found valid is not asked about again: a revoked one works so long at most.") \
+    X(keystone_timeout_ms, DURATION, "5s", 100, CONFIG_MINUTE, "time", CLUSTER, RESTART, \
+      "A request whose token Keystone has not judged after so long is answered with 503.") \
+    X(keystone_allow_expired_ms, DURATION, "2d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
+      "With a service's own token beside it, a user's token counts for so long after its end. 0: not at all.") \
+    X(keystone_threads, INT, "8", 1, 64, "threads", HOST, RESTART, \
+      "Questions that are asked of Keystone at a time.") \
+    X(keystone_keep_admin_url, BOOL, "yes", 0, 0, "", CLUSTER, RESTART, \
+      "Keep the URL of the registered admin endpoint at the host that holds the role, as long as it is one of this cluster's hosts.") \
     X(replicas, INT, "3", 1, 16, "hosts", CLUSTER, LIVE, \
       "Hosts that shall hold each image.") \
     X(write_replicas, INT, "2", 1, 16, "hosts", CLUSTER, LIVE, \

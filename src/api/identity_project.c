@@ -196,8 +196,14 @@ int ident_project_named(struct api_req *r, struct meta_view *view, const char *t
 {
     json_t *projects = NULL, *project;
     size_t i, found = 0;
-    int rv = meta_dir_list(view, "project", "", "", IDENT_LIST_MAX, &projects);
     (void)str_copy(out, IDENT_PROJECT_MAX, looks_like_id(text) ? text : "");
+    if (r->o->keystone != NULL) { /* the names in our own directory are none of its projects */
+        if (out[0] == '\0') {
+            api_errorf(r, TSR_EINVAL, "Projects are Keystone's: give the id of %.100s.", text);
+        }
+        return out[0] == '\0' ? TSR_EINVAL : 0;
+    }
+    int rv = meta_dir_list(view, "project", "", "", IDENT_LIST_MAX, &projects);
     json_array_foreach(projects, i, project)
     {
         const char *id = json_str_or(project, "id", "");

@@ -91,6 +91,11 @@ static void openrc(struct api_req *r)
 {
     char project[IDENT_PROJECT_MAX], origin[512];
     const char *interface = api_param(r, "interface"), *format = api_param(r, "format");
+    if (r->o->keystone != NULL) {
+        api_errorf(r, TSR_ECONFLICT, "Users log in at Keystone: OS_AUTH_URL is %.200s",
+                   r->o->keystone_uri);
+        return;
+    }
     struct meta_view *view = api_view(r);
     struct buf out;
     if (view == NULL) {

@@ -92,7 +92,7 @@ struct keystone {
     char trouble[ERR_MSG_SIZE];
     uint64_t told_ms;
     char *service_token;
-    int64_t service_renew_us; /* from then on it is renewed */
+    int64_t service_renew_us;    /* from then on it is renewed */
     uint64_t service_generation; /* counts logins that were tried */
     int service_status;          /* of the last one */
 

@@ -37,8 +37,8 @@ void http_client_session_free(struct http_client_session *session);
 /* Zero-initialise. All memory is the caller's and only read. */
 struct http_client_request {
     struct http_client_session *session; /* NULL: a connection for this call alone */
-    const char *method;         /* NULL = GET */
-    const char *url;            /* http:// or https:// */
+    const char *method;                  /* NULL = GET */
+    const char *url;                     /* http:// or https:// */
     const char *const *headers; /* "Name: value", header_count of them, without CR and LF */
     size_t header_count;
     const char *content_type; /* of the body; NULL = none */

@@ -47,7 +47,7 @@ void settings_keystone(const struct config *cfg, struct keystone_options *out)
     out->appcred_secret_file = cfg->keystone_application_credential_secret_file;
     out->cache_ms = (uint64_t)cfg->keystone_cache_ms;
     out->timeout_ms = (uint64_t)cfg->keystone_timeout_ms;
-    out->allow_expired_ms = (uint64_t)cfg->keystone_allow_expired_ms;
+    out->allow_expired_ms = (uint64_t)cfg->token_expired_window_ms;
 }
 
 void settings_import(const struct config *cfg, struct import_rules *out)

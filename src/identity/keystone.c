@@ -298,7 +298,7 @@ static void check_done(struct keystone_check *c, int status)
 /* The answer is there: decide, or on to the next look-up. Under the lock. */
 static void land(struct keystone *k, struct keystone_check *c, int status)
 {
-    enum lookup need;
+    enum lookup need = LOOKUP_NONE;
     k->waiting--;
     if (status == 0) {
         status = decide(k, c, &need);
@@ -334,7 +334,7 @@ static void flight_run(struct work *work)
 
 int keystone_check(struct keystone *k, struct keystone_check *check)
 {
-    enum lookup need;
+    enum lookup need = LOOKUP_NONE;
     memset(&check->caller, 0, sizeof(check->caller));
     check->keystone = k;
     check->lookups = 0;

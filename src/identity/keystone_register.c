@@ -16,6 +16,12 @@
 
 const char *const keystone_interfaces[KEYSTONE_INTERFACES] = {"public", "internal", "admin"};
 static const char epoch_key[] = "tessera_epoch";
+enum { INTERFACE_ADMIN = 2 };
+
+static uint64_t epoch_of(const json_t *endpoint)
+{
+    return (uint64_t)json_int(endpoint, epoch_key, 0);
+}
 
 /* --- calls of a job ----------------------------------------------------------------------------
  */
@@ -218,7 +224,7 @@ static int make_endpoint(struct keystone_job *job, const char *service_id, size_
     json_t *fields =
         json_pack("{s:s,s:s,s:s,s:s,s:b}", "service_id", service_id, "region_id", job->region,
                   "interface", keystone_interfaces[i], "url", job->urls[i], "enabled", 1);
-    if (strcmp(keystone_interfaces[i], "admin") == 0) {
+    if (i == INTERFACE_ADMIN) {
         (void)json_set_int(fields, epoch_key, (int64_t)job->epoch);
     }
     return send(job, "POST", "/endpoints", "endpoint", fields, out);
@@ -236,9 +242,10 @@ static int ensure_endpoint(struct keystone_job *job, const json_t *list, const c
         if (rv == 0) {
             said(job, "made the %s endpoint: %s", interface, url);
         }
-    } else if (strcmp(json_str_or(endpoint, "url", ""), url) != 0) {
+    } else if (strcmp(json_str_or(endpoint, "url", ""), url) != 0 ||
+               (i == INTERFACE_ADMIN && epoch_of(endpoint) != job->epoch)) {
         rv = change_url(job, endpoint, url);
-        if (rv == 0) {
+        if (rv == 0 && strcmp(json_str_or(endpoint, "url", ""), url) != 0) {
             said(job, "changed the %s endpoint from %s to %s", interface,
                  json_str_or(endpoint, "url", "?"), url);
         }
@@ -287,7 +294,7 @@ static bool is_ours(const json_t *hosts, const char *url)
 
 static int move_endpoint(struct keystone_job *job, json_t *endpoint, const char **state)
 {
-    const char *url = job->urls[2], *now = json_str_or(endpoint, "url", "");
+    const char *url = job->urls[INTERFACE_ADMIN], *now = json_str_or(endpoint, "url", "");
     if (strcmp(now, url) == 0) {
         *state = "current";
         return 0;
@@ -296,8 +303,10 @@ static int move_endpoint(struct keystone_job *job, json_t *endpoint, const char 
         *state = "foreign";
         return 0;
     }
-    if ((uint64_t)json_int(endpoint, epoch_key, 0) > job->epoch) {
-        return err_set(&job->err, TSR_EVERSION, "another leader has moved the admin endpoint");
+    if (epoch_of(endpoint) > job->epoch) {
+        return err_set(
+            &job->err, TSR_EVERSION,
+            "its epoch there is a later one; if this cluster was made anew, register it");
     }
     *state = "moved";
     return change_url(job, endpoint, url);
@@ -317,7 +326,7 @@ static int move(struct keystone_job *job)
         }
     }
     if (rv == 0) {
-        job->result = json_pack("{s:s,s:s}", "state", state, "url", job->urls[2]);
+        job->result = json_pack("{s:s,s:s}", "state", state, "url", job->urls[INTERFACE_ADMIN]);
     }
     json_decref(list);
     json_decref(service);

@@ -222,7 +222,22 @@ def test_failover(stage):
     name = next(h["name"] for h in stage.cluster.hosts() if h["api_url"] == moved)
     results.equal("it is there", stage.call(name, "GET", f"/v2/images/{image}", stage.token()).json().get("status"), "active")
     stage.cluster.start(holder)
-    stage.keystone.call("PATCH", endpoint_path(stage), {"endpoint": {"url": "https://images.example.org"}})
+    stage.cluster.await_ready()
+
+    # A later epoch than the cluster's own, as a replaced leader would find it: left alone, until it is no later one.
+    path = endpoint_path(stage)
+    stage.keystone.call("PATCH", path, {"endpoint": {"url": before, "tessera_epoch": 1000}})
+    third = next(n for n in stage.cluster.names() if n not in (name, holder))
+    stage.cluster.tessera(name, "admin-endpoint", "move", third)
+    results.check("what a later leader has written is left alone, and the status tells", lib.wait_until(
+        lambda: any("epoch" in w["text"] for n in stage.cluster.names() for w in stage.cluster.status(n)["warnings"]), 20)
+        and stage.admin_url() == before)
+    stage.keystone.call("PATCH", path, {"endpoint": {"tessera_epoch": 1}})
+    url = stage.cluster.host(third)["api_url"]
+    results.check("when it is no later one, the endpoint follows", lib.wait_until(lambda: stage.admin_url() == url, 40, 0.3),
+                  stage.admin_url())
+
+    stage.keystone.call("PATCH", path, {"endpoint": {"url": "https://images.example.org"}})
     stage.cluster.tessera(name, "admin-endpoint", "move", holder)
     time.sleep(2)  # nothing is to be seen: four looks of the leader
     results.equal("an admin URL that is none of the hosts is the operator's, and stays", stage.admin_url(),

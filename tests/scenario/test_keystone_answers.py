@@ -181,6 +181,24 @@ def test_flood(stage):
     results.equal("a good one is still known", (stage.status(good), fake.asked(good)), (200, 1))
 
 
+def test_stop(stage):
+    """A host that is stopped while requests wait for Keystone answers them, and ends cleanly."""
+    results, fake = stage.results, stage.fake
+    fake.validate = lambda request: time.sleep(TIMEOUT_S * 3)
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(stage.status, stage.new()) for _ in range(12)]
+        lib.wait_until(lambda: len(fake.validations) and fake.asked("user-token-" + str(stage.made)), 10)
+        began = time.monotonic()
+        stage.cluster.stop(stage.name)
+        took = time.monotonic() - began
+        answers = [w.result() for w in waiting]
+    fake.validate = None
+    with open(os.path.join(stage.cluster.dir, stage.name, "tesserad.log"), encoding="utf-8") as f:
+        log = f.read()
+    results.equal("requests that wait are answered", set(answers), {503})
+    results.check("the host ends soon and in order", took < TIMEOUT_S + 12 and log.rstrip().endswith("stopped"), f"{took:.1f} s, {log[-200:]}")
+
+
 def main():
     results = lib.Results("keystone answers")
     try:
@@ -193,7 +211,7 @@ def main():
                         "keystone_password_file": secret, "keystone_timeout_ms": f"{TIMEOUT_S}s", "workers": "2"}
             with lib.Cluster(hosts=1, settings=settings) as cluster:
                 stage = Stage(cluster, fake, results, secret)
-                for part in (test_economy, test_texts, test_errors, test_service_user, test_slow, test_flood):
+                for part in (test_economy, test_texts, test_errors, test_service_user, test_slow, test_flood, test_stop):
                     part(stage)
                     results.note(f"{part.__name__} done")
                 ended = cluster.unexpected_end(cluster.hosts()[0])

@@ -97,8 +97,6 @@ struct err;
       "How long a token that Keystone found valid is not asked about again: a revoked one works so long at most.") \
     X(keystone_timeout_ms, DURATION, "5s", 100, CONFIG_MINUTE, "time", CLUSTER, RESTART, \
       "A request whose token Keystone has not judged after so long is answered with 503.") \
-    X(keystone_allow_expired_ms, DURATION, "2d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
-      "With a service's own token beside it, a user's token counts for so long after its end. 0: not at all.") \
     X(keystone_threads, INT, "8", 1, 64, "threads", HOST, RESTART, \
       "Questions that are asked of Keystone at a time.") \
     X(keystone_keep_admin_url, BOOL, "yes", 0, 0, "", CLUSTER, RESTART, \

@@ -6,7 +6,6 @@ import os
 import socket
 import tempfile
 import time
-import traceback
 
 import lib
 from fake_keystone import FakeKeystone, token_body
@@ -196,32 +195,46 @@ def test_stop(stage):
     with open(os.path.join(stage.cluster.dir, stage.name, "tesserad.log"), encoding="utf-8") as f:
         log = f.read()
     results.equal("requests that wait are answered", set(answers), {503})
-    results.check("the host ends soon and in order", took < TIMEOUT_S + 12 and log.rstrip().endswith("stopped"), f"{took:.1f} s, {log[-200:]}")
+    results.check("the host ends soon and in order", took < TIMEOUT_S + 12 and log.rstrip().endswith("stopped"),
+                  f"{took:.1f} s, {log[-200:]}")
+
+
+def test_start(stage):
+    """A secret that everybody may read ends the start, with the reason; a Keystone that is not there does not."""
+    results, host = stage.results, stage.cluster.host(stage.name)
+    os.chmod(stage.secret, 0o644)
+    try:
+        stage.cluster.start(stage.name)
+        results.check("a start with an open secret is refused", False)
+    except lib.ClusterFailure:
+        with open(host["log_file"], encoding="utf-8") as f:
+            last = f.read().splitlines()[-1]
+        results.check("a start with an open secret is refused", "can not start" in last and "open to everybody" in last, last)
+    os.chmod(stage.secret, 0o600)
+    stage.fake.login = lambda request: (500, {}, b"")
+    stage.cluster.start(stage.name)
+    results.equal("without a Keystone the host starts, and knows no token", stage.status(stage.new()), 503)
+    stage.fake.login = None
+    results.equal("with it, it does", stage.status(stage.new()), 200)
+
+
+def test(cluster, fake, results, secret):
+    stage = Stage(cluster, fake, results, secret)
+    for part in (test_economy, test_texts, test_errors, test_service_user, test_slow, test_flood, test_stop, test_start):
+        part(stage)
+        results.note(f"{part.__name__} done")
 
 
 def main():
-    results = lib.Results("keystone answers")
-    try:
-        with FakeKeystone() as fake, tempfile.TemporaryDirectory(prefix="tessera-secret-") as folder:
-            secret = os.path.join(folder, "secret")
-            with open(secret, "w", encoding="utf-8") as f:
-                os.chmod(secret, 0o600)
-                f.write("first-secret\n")
-            settings = {"identity": "keystone", "keystone_url": fake.url + "/v3/", "keystone_username": "tessera",
-                        "keystone_password_file": secret, "keystone_timeout_ms": f"{TIMEOUT_S}s", "workers": "2"}
-            with lib.Cluster(hosts=1, settings=settings) as cluster:
-                stage = Stage(cluster, fake, results, secret)
-                for part in (test_economy, test_texts, test_errors, test_service_user, test_slow, test_flood, test_stop):
-                    part(stage)
-                    results.note(f"{part.__name__} done")
-                ended = cluster.unexpected_end(cluster.hosts()[0])
-                results.check("the host still runs", not ended, ended or "")
-                if results.failed:
-                    cluster.keep_logs()
-    except Exception as error:  # pylint: disable=broad-except
-        traceback.print_exc()
-        results.check("the test ran to its end", False, repr(error))
-    return results.close()
+    with FakeKeystone() as fake, tempfile.TemporaryDirectory(prefix="tessera-secret-") as folder:
+        secret = os.path.join(folder, "secret")
+        with open(secret, "w", encoding="utf-8") as f:
+            os.chmod(secret, 0o600)
+            f.write("first-secret\n")
+        settings = {"identity": "keystone", "keystone_url": fake.url + "/v3/", "keystone_username": "tessera",
+                    "keystone_password_file": secret, "keystone_timeout_ms": f"{TIMEOUT_S}s", "workers": "2"}
+        return lib.run_test("keystone answers", lambda cluster, results: test(cluster, fake, results, secret), hosts=1,
+                            settings=settings)
 
 
 if __name__ == "__main__":

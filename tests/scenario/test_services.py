@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 
 import lib
 from real_keystone import PYTHON, RealKeystone
@@ -272,22 +271,10 @@ def test(cluster, keystone, results, folder):
 
 
 def main():
-    results = lib.Results("services")
-    try:
-        with RealKeystone() as keystone, tempfile.TemporaryDirectory(prefix="tessera-services-") as folder:
-            keystone.service_user()
-            with lib.Cluster(settings=keystone.settings()) as cluster:
-                began = time.monotonic()
-                test(cluster, keystone, results, folder)
-                results.note(f"all flows: {time.monotonic() - began:.0f} s")
-                for host in cluster.hosts():
-                    ended = cluster.unexpected_end(host)
-                    results.check(f"{host['name']} still runs", not ended, ended or "")
-                if results.failed:
-                    cluster.keep_logs()
-    except Exception as error:  # pylint: disable=broad-except
-        results.check("the test ran to its end", False, repr(error))
-    return results.close()
+    with RealKeystone() as keystone, tempfile.TemporaryDirectory(prefix="tessera-services-") as folder:
+        keystone.service_user()
+        return lib.run_test("services", lambda cluster, results: test(cluster, keystone, results, folder),
+                            settings=keystone.settings())
 
 
 if __name__ == "__main__":

@@ -181,9 +181,28 @@ static void the_sample_file_is_up_to_date(void **state)
     buf_free(&want);
 }
 
+static void an_external_keystone_needs_an_address_and_a_user(void **state)
+{
+    (void)state;
+#define KEYSTONE "identity = keystone\n"
+#define AT KEYSTONE "keystone_url = https://keystone:5000\n"
+    check_refused(KEYSTONE, "needs keystone_url");
+    check_refused(AT, "needs either keystone_username or");
+    check_refused(AT "keystone_username = tessera\n", "needs keystone_password_file");
+    check_refused(AT "keystone_username =\nkeystone_application_credential_id = a\n",
+                  "secret_file");
+    check_refused(AT "keystone_username = t\nkeystone_password_file = /p\n"
+                     "keystone_application_credential_id = a\n",
+                  "needs either");
+    check_ok(load(AT "keystone_username = tessera\nkeystone_password_file = /p\n"
+                     "keystone_application_credential_id =\n"));
+    check_str(cfg.keystone_project, "service");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 TEST_MAIN(CASE(defaults_are_typed), CASE(a_bad_value_leaves_the_old_one),
           CASE(a_file_is_read_over_the_defaults), CASE(an_error_names_line_and_setting),
+          CASE(an_external_keystone_needs_an_address_and_a_user),
           CASE(changes_that_need_a_restart_are_told),
           CASE(every_value_is_printed_as_it_can_be_read), CASE(addresses_are_split),
           CASE(the_sample_file_is_up_to_date))

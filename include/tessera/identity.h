@@ -30,6 +30,7 @@ struct property_rules;
 struct caller {
     enum caller_scope scope;
     unsigned roles;
+    char other_roles[512]; /* an external Keystone's other ones: each name, then a line feed */
     char user_id[IDENTITY_ID_MAX + 1], user_name[IDENTITY_NAME_MAX + 1];
     char user_domain_id[IDENTITY_ID_MAX + 1], user_domain_name[IDENTITY_NAME_MAX + 1];
     char project_id[IDENTITY_ID_MAX + 1], project_name[IDENTITY_NAME_MAX + 1]; /* "" if unscoped */

@@ -134,19 +134,35 @@ static void take_name(const json_t *object, char out[IDENTITY_NAME_MAX + 1])
     (void)str_copy(out, IDENTITY_NAME_MAX + 1, json_str_or(object, "name", ""));
 }
 
-static void take_roles(const json_t *token, struct caller *out)
+static unsigned role_bit(const char *name)
 {
-    size_t i;
+    for (size_t i = 0; i < IDENTITY_ROLES; i++) {
+        if (str_ieq(name, identity_role_table[i].name)) {
+            return identity_role_table[i].bit;
+        }
+    }
+    return 0;
+}
+
+/* false: so many others that rules could not be asked about all of them. */
+static bool take_roles(const json_t *token, struct caller *out)
+{
+    size_t i, used = 0;
     const json_t *role;
     json_array_foreach(json_arr(token, "roles"), i, role)
     {
         const char *name = json_str_or(role, "name", "");
-        for (size_t n = 0; n < IDENTITY_ROLES; n++) {
-            if (str_ieq(name, identity_role_table[n].name)) {
-                out->roles |= identity_role_table[n].bit;
-            }
+        unsigned bit = role_bit(name);
+        out->roles |= bit;
+        if (bit != 0 || name[0] == '\0' || strchr(name, '\n') != NULL) {
+            continue;
         }
+        if (strlen(name) + 2 > sizeof(out->other_roles) - used) {
+            return false;
+        }
+        used = (size_t)(stpcpy(stpcpy(out->other_roles + used, name), "\n") - out->other_roles);
     }
+    return true;
 }
 
 static bool take_scope(const json_t *token, struct caller *out)
@@ -193,7 +209,9 @@ static bool take_all(const json_t *token, struct caller *out)
     }
     take_name(user, out->user_name);
     take_name(json_obj(user, "domain"), out->user_domain_name);
-    take_roles(token, out);
+    if (!take_roles(token, out)) {
+        return false;
+    }
     take_methods(token, out);
     (void)str_copy(out->audit_id, sizeof(out->audit_id), audit != NULL ? audit : "");
     (void)time_parse(json_str_or(token, "issued_at", ""), &out->issued_us);

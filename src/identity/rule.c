@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "tessera/base/str.h"
 
@@ -218,6 +219,12 @@ bool rule_role(const struct caller *caller, const char *role)
     for (size_t i = 0; i < IDENTITY_ROLES; i++) {
         if (str_ieq(identity_role_table[i].name, role)) {
             return (caller->roles & identity_role_table[i].bit) != 0;
+        }
+    }
+    size_t size = strlen(role);
+    for (const char *p = caller->other_roles; *p != '\0'; p += strcspn(p, "\n") + 1) {
+        if (strcspn(p, "\n") == size && strncasecmp(p, role, size) == 0) {
+            return true;
         }
     }
     return false;

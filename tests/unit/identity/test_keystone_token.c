@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "identity/keystone_internal.h"
+#include "identity/rule.h"
 
 static int parse(const char *body, struct caller *caller, struct access_rules *rules)
 {
@@ -32,6 +33,8 @@ static void a_project_token_becomes_a_caller(void **state)
     check_int(c.scope, SCOPE_PROJECT);
     check_int(c.roles, ROLE_MEMBER | ROLE_READER);
     check(!caller_is_admin(&c));
+    check(rule_role(&c, "auditor") && rule_role(&c, "Auditor") && rule_role(&c, "member"));
+    check(!rule_role(&c, "audit") && !rule_role(&c, "auditors") && !rule_role(&c, "admin"));
     check_str(c.user_id, "u1");
     check_str(c.user_name, "alice");
     check_str(c.user_domain_id, "d1");
@@ -42,6 +45,20 @@ static void a_project_token_becomes_a_caller(void **state)
     check_str(c.audit_id, "r__uw2upQoaQc0Jz4N0PGg");
     check_str(c.methods, "password,token");
     check_int(c.expires_us - c.issued_us, INT64_C(3600000000));
+}
+
+static void more_roles_than_can_be_kept_are_no_token(void **state)
+{
+    (void)state;
+    struct caller c;
+    char body[4096], *p = body;
+    p = stpcpy(p,
+               "{\"token\":{" USER ",\"project\":{\"id\":\"p\"},\"roles\":[{\"name\":\"reader\"}");
+    for (unsigned i = 0; i < 60; i++) {
+        p += sprintf(p, ",{\"name\":\"another-role-%02u\"}", i);
+    }
+    (void)stpcpy(p, "]}}");
+    check_code(parse(body, &c, NULL), TSR_EPROTO);
 }
 
 static void scopes_without_a_project_have_none(void **state)
@@ -239,6 +256,7 @@ static void a_flood_of_bad_tokens_evicts_no_good_one(void **state)
 }
 
 TEST_MAIN(cmocka_unit_test(a_project_token_becomes_a_caller),
+          cmocka_unit_test(more_roles_than_can_be_kept_are_no_token),
           cmocka_unit_test(scopes_without_a_project_have_none),
           cmocka_unit_test(what_is_no_token_is_refused),
           cmocka_unit_test(access_rules_bind_an_application_credential),

@@ -31,6 +31,14 @@ static const EVP_MD *kind_md(enum digest_kind kind)
     return NULL;
 }
 
+/* With valid arguments OpenSSL fails only for want of memory. */
+static void must(int rv)
+{
+    if (rv != 1) {
+        tsr_out_of_memory();
+    }
+}
+
 struct digest *digest_new(enum digest_kind kind)
 {
     struct digest *d = calloc(1, sizeof(*d));
@@ -57,17 +65,17 @@ void digest_free(struct digest *d)
 
 void digest_reset(struct digest *d)
 {
-    tsr_assert(EVP_DigestInit_ex(d->ctx, NULL, NULL) == 1);
+    must(EVP_DigestInit_ex(d->ctx, NULL, NULL));
 }
 
 void digest_update(struct digest *d, const void *data, size_t size)
 {
-    tsr_assert(EVP_DigestUpdate(d->ctx, data, size) == 1);
+    must(EVP_DigestUpdate(d->ctx, data, size));
 }
 
 void digest_final(struct digest *d, uint8_t *out)
 {
-    tsr_assert(EVP_DigestFinal_ex(d->ctx, out, NULL) == 1);
+    must(EVP_DigestFinal_ex(d->ctx, out, NULL));
 }
 
 size_t digest_size(enum digest_kind kind)
@@ -92,7 +100,7 @@ size_t digest_size(enum digest_kind kind)
 
 void digest_of(enum digest_kind kind, const void *data, size_t size, uint8_t *out)
 {
-    tsr_assert(EVP_Digest(data, size, out, NULL, kind_md(kind), NULL) == 1);
+    must(EVP_Digest(data, size, out, NULL, kind_md(kind), NULL));
 }
 
 void hmac_sha256(const void *key, size_t key_size, const void *data, size_t size, uint8_t out[32])

@@ -1,7 +1,9 @@
 #include "tessera/base/json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "tessera/base/assert.h"
 #include "tessera/base/err.h"
 
 enum { JSON_DEPTH_MAX = 64 };
@@ -31,6 +33,20 @@ static bool depth_ok(const char *data, size_t size)
         }
     }
     return true;
+}
+
+static void *memory_or_end(size_t size)
+{
+    void *memory = malloc(size == 0 ? 1 : size);
+    if (memory == NULL) {
+        tsr_out_of_memory();
+    }
+    return memory;
+}
+
+void json_memory_or_end(void)
+{
+    json_set_alloc_funcs(memory_or_end, free);
 }
 
 json_t *json_parse(const char *data, size_t size)

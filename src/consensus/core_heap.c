@@ -2,18 +2,14 @@
  * never set, in a step its state is undefined afterwards. So none fails: the process ends instead,
  * with nothing half done on disk. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "consensus/core_private.h"
-#include "tessera/base/log.h"
-
-enum { EXIT_NO_MEMORY = 71 /* EX_OSERR */ };
+#include "tessera/base/assert.h"
 
 static void *given(void *memory, size_t size)
 {
     if (memory == NULL && size > 0) {
-        log_error("consensus", "this host stops: out of memory");
-        _exit(EXIT_NO_MEMORY);
+        tsr_out_of_memory();
     }
     return memory;
 }

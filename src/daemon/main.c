@@ -104,6 +104,7 @@ static int run(struct daemon *d)
 int main(int argc, char **argv)
 {
     const char *config = NULL;
+    json_memory_or_end();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--sample-config") == 0) {
             return print_sample();

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-static _Thread_local bool armed, for_ever, hit;
+static _Thread_local bool armed, for_ever, hit, paused;
 static _Thread_local uint64_t left;
 
 void heap_fail(uint64_t after, bool forever)
@@ -12,6 +12,11 @@ void heap_fail(uint64_t after, bool forever)
     for_ever = forever;
     hit = false;
     armed = true;
+}
+
+void heap_pause(bool on)
+{
+    paused = on;
 }
 
 bool heap_ok(void)
@@ -44,7 +49,7 @@ void *realloc(void *old, size_t size);
 
 static bool refuse(void)
 {
-    if (!armed) {
+    if (!armed || paused) {
         return false;
     }
     if (left > 0) {

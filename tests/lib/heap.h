@@ -10,6 +10,8 @@
 bool heap_can_fail(void);
 /* Let @after calls through, then refuse one, or with @forever all that follow. */
 void heap_fail(uint64_t after, bool forever);
+/* Not refused for a while, on this thread: for libraries whose failure ends the process. */
+void heap_pause(bool on);
 /* No more; whether any call was refused. */
 bool heap_ok(void);
 

@@ -5,6 +5,10 @@
 
 void tsr_assert_fail(const char *expr, const char *file, int line) __attribute__((noreturn));
 
+/* For code that can not go on without memory, and must not go on with half a result: says so and
+ * ends the process with 71 (EX_OSERR). What was acknowledged is on disk. */
+void tsr_out_of_memory(void) __attribute__((noreturn));
+
 #define tsr_assert(expr) ((expr) ? (void)0 : tsr_assert_fail(#expr, __FILE__, __LINE__))
 
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

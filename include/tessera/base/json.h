@@ -9,6 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* From now on jansson never meets an allocation that fails: the process ends instead
+ * (tsr_out_of_memory). Its parser does not check all of them, and would go on with a shorter text.
+ * Before any other call. */
+void json_memory_or_end(void);
 /* Parse one JSON value (UTF-8, depth <= 64, no duplicate keys, nothing after it). NULL on error. */
 json_t *json_parse(const char *data, size_t size);
 /* Compact, keys sorted (so equal values give equal text); NULL when out of memory; caller frees. */

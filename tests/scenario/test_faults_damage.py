@@ -7,6 +7,7 @@ import glob
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 
 import lib
@@ -106,6 +107,33 @@ def zero(path, at, size):
         f.write(bytes(size))
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def diverge(store):
+    """Another digest in the store's record of what was applied, with a right checksum: a state that differs."""
+    with open(store, "rb") as f:
+        data = bytearray(f.read())
+    at, found = data.find(b"point"), 0
+    while at >= 0:
+        value = at + 5
+        text = bytes(data[value + 4:value + 53])
+        if crc32c(b"point" + text) == struct.unpack("<I", data[value:value + 4])[0]:
+            text = text[:-1] + bytes([text[-1] ^ 1])
+            data[value:value + 53] = struct.pack("<I", crc32c(b"point" + text)) + text
+            found += 1
+        at = data.find(b"point", at + 1)
+    with open(store, "wb") as f:
+        f.write(data)
+    return found
+
+
 def record(cluster, through, name):
     return next(h for h in cluster.status(through)["hosts"] if h["name"] == name)
 
@@ -186,6 +214,14 @@ def state(cluster, results):
                 break  # it rebuilds its store already
     results.equal("damaged records of the store are never served", wrong, 0)
     rejoined(cluster, results, "damaged records of the store", victim, 1, "STATE_DAMAGED")
+
+    cluster.stop("host3")
+    results.check("another digest is put into a store",
+                  diverge(os.path.join(cluster.host("host3")["data_dir"], "meta", "data.mdb")) > 0)
+    cluster.start("host3")
+    with lib.Client(cluster, "host2") as client:
+        names[client.create("one more").json()["id"]] = "one more"
+    rejoined(cluster, results, "a state that differs", "host3", 1, "STATE_DIVERGED")
 
     damages = {
         "a bit of the log's first quarter": ("LOG_DAMAGED", lambda: flip(log(), used() // 4)),

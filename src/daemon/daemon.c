@@ -101,7 +101,7 @@ static int open_meta(struct daemon *d, struct err *err)
     int rv = fs_mkdirs(fs_real(), path);
     if (rv == 0) {
         rv = kv_lmdb_open(path, (uint64_t)d->cfg.metadata_map_bytes, meta_databases,
-                          meta_database_count, false, &kv);
+                          meta_database_count, KV_SYNC_LATE, &kv);
     }
     if (rv != 0) {
         return err_set(err, rv, "the metadata store in %s can not be opened: %s", path,
@@ -268,7 +268,7 @@ static int open_index(struct daemon *d, struct kv **out)
                  : damage_set_aside(d->cfg.data_dir, d->files.me.raft_id, names, array_len(names));
         if (rv == 0 && (rv = fs_mkdirs(fs_real(), path)) == 0) {
             rv = kv_lmdb_open(path, index_map_bytes, chunk_index_databases,
-                              chunk_index_database_count, false, out);
+                              chunk_index_database_count, KV_SYNC_EACH, out);
         }
         if (rv == TSR_ECORRUPT && i == 0) {
             log_warn("daemon", "the chunk index is damaged: it is moved to damaged/ and made anew");

@@ -2,13 +2,21 @@
  *
  * Happy path: one environment, named databases opened once; transactions map one to one.
  * Durability: a commit is synced without its meta page (MDB_NOMETASYNC), so a power cut may lose
- * the newest transactions but never mixes them; kv_sync makes everything durable. Failure: LMDB
+ * the newest transactions but never mixes them; kv_sync makes everything durable.
+ *
+ * KV_SYNC_LATE: a commit writes its pages and its meta page and returns; a thread syncs the file;
+ * the next transaction writes no page before that is over. So only the last commit may be torn, and
+ * the one before it is whole: a store that was not closed is opened there (lmdb_back.h). kv_sync
+ * makes a commit of its own, so that what it made durable is whole in both meta pages.
+ *
+ * Failure: LMDB
  * marks a write transaction bad after a failed write; we remember the first error and give it at
  * commit. A read-only cursor must be closed before its transaction ends; the count of open cursors
  * is asserted. Cursors in a write transaction keep their key and seek again after a write, because
  * how LMDB moves a cursor under deletes is subtle; read cursors use LMDB's own position. */
 #include <errno.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +24,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "sys/lmdb_back.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
 #include "tessera/base/log.h"
 #include "tessera/sys/kv.h"
 
+/* LMDB keeps up to 131,071 changed pages in memory and writes some when there are more. A write
+ * changes a few at most: after so many the last commit's sync is waited for. */
+enum { LATE_CHANGES_MAX = 1024 };
 enum { READERS_MAX = 4096, STORE_DAMAGED_EXIT = 65 /* EX_DATAERR: operator needed */ };
 
 struct lmdb_kv {
@@ -29,6 +41,16 @@ struct lmdb_kv {
     uint64_t reserve; /* free bytes on the disk without which no write begins */
     unsigned count;
     MDB_dbi dbis[KV_DBS_MAX];
+
+    /* KV_SYNC_LATE. The lock is held for some memory accesses only. */
+    bool late;
+    char *path;
+    MDB_dbi main;
+    pthread_t syncer;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool wanted, busy, ending;
+    int failed; /* of a sync: never tried again, nothing is committed any more */
 };
 
 struct kv_txn {
@@ -93,6 +115,119 @@ static struct kv_val val_out(MDB_val v)
     return (struct kv_val){v.mv_data, v.mv_size};
 }
 
+/* --- syncing behind the commits ------------------------------------------------------------- */
+
+static void *syncer_run(void *arg)
+{
+    struct lmdb_kv *s = arg;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!s->wanted && !s->ending) {
+            pthread_cond_wait(&s->changed, &s->lock);
+        }
+        if (!s->wanted) {
+            break;
+        }
+        s->wanted = false;
+        s->busy = true;
+        pthread_mutex_unlock(&s->lock);
+        int rv = from_lmdb(mdb_env_sync(s->env, 1));
+        pthread_mutex_lock(&s->lock);
+        s->busy = false;
+        s->failed = s->failed != 0 ? s->failed : rv;
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* The last commit is durable; or why not. */
+static int late_wait(struct lmdb_kv *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->wanted || s->busy) {
+        pthread_cond_wait(&s->changed, &s->lock);
+    }
+    int rv = s->failed;
+    pthread_mutex_unlock(&s->lock);
+    return rv;
+}
+
+static void late_want(struct lmdb_kv *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->wanted = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* A commit that changes nothing of the databases. */
+static int late_commit(struct lmdb_kv *s)
+{
+    static char name[] = "sync";
+    MDB_txn *txn;
+    MDB_val key = {sizeof(name) - 1, name}, value;
+    uint64_t count = 0;
+    int rv = mdb_txn_begin(s->env, NULL, 0, &txn);
+    if (rv != 0) {
+        return from_lmdb(rv);
+    }
+    if (mdb_get(txn, s->main, &key, &value) == 0 && value.mv_size == sizeof(count)) {
+        memcpy(&count, value.mv_data, sizeof(count));
+    }
+    count++;
+    value = (MDB_val){sizeof(count), &count};
+    rv = from_lmdb(mdb_put(txn, s->main, &key, &value, 0));
+    if (rv == 0) {
+        rv = late_wait(s);
+    }
+    if (rv != 0) {
+        mdb_txn_abort(txn);
+        return rv;
+    }
+    rv = from_lmdb(mdb_txn_commit(txn));
+    if (rv == 0) {
+        late_want(s);
+    }
+    return rv;
+}
+
+static int late_sync(struct lmdb_kv *s)
+{
+    int rv = late_commit(s);
+    return rv == 0 ? late_wait(s) : rv;
+}
+
+static int late_start(struct lmdb_kv *s)
+{
+    MDB_txn *txn;
+    int rv = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    if (rv == 0) {
+        rv = mdb_dbi_open(txn, NULL, 0, &s->main);
+        mdb_txn_abort(txn);
+    }
+    if (rv != 0) {
+        return from_lmdb(rv);
+    }
+    s->late = pthread_create(&s->syncer, NULL, syncer_run, s) == 0;
+    if (!s->late) {
+        return TSR_ENOMEM;
+    }
+    late_want(s); /* what opening wrote */
+    return late_wait(s);
+}
+
+static int late_stop(struct lmdb_kv *s)
+{
+    int rv = late_wait(s);
+    pthread_mutex_lock(&s->lock);
+    s->ending = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->syncer, NULL);
+    return rv;
+}
+
 /* --- transactions --------------------------------------------------------------------------- */
 
 /* LMDB says EIO for a write that a full disk cut short, as it does for a disk that fails: so it is
@@ -139,7 +274,12 @@ static void op_abort(struct kv *kv, struct kv_txn *t)
 
 static int op_commit(struct kv *kv, struct kv_txn *t)
 {
+    struct lmdb_kv *s = self(kv);
+    bool late = s->late && t->write;
     int rv = t->failed;
+    if (rv == 0 && late) {
+        rv = late_wait(s);
+    }
     if (rv != 0) {
         op_abort(kv, t);
         return rv;
@@ -147,6 +287,9 @@ static int op_commit(struct kv *kv, struct kv_txn *t)
     tsr_assert(t->cursors == 0);
     rv = from_lmdb(mdb_txn_commit(t->txn));
     free(t);
+    if (rv == 0 && late) {
+        late_want(s);
+    }
     return rv;
 }
 
@@ -176,8 +319,11 @@ static int wrote(struct kv_txn *t, int rv)
 }
 
 /* Whether a write may go ahead. */
-static int may_write(struct kv *kv, const struct kv_txn *t, unsigned db)
+static int may_write(struct kv *kv, struct kv_txn *t, unsigned db)
 {
+    if (t->changes == LATE_CHANGES_MAX && self(kv)->late && t->failed == 0) {
+        t->failed = late_wait(self(kv));
+    }
     if (t->failed != 0) {
         return t->failed;
     }
@@ -311,7 +457,7 @@ static int op_cursor_move(struct kv *kv, struct kv_cursor *c, enum kv_seek how, 
 
 static int op_sync(struct kv *kv)
 {
-    return from_lmdb(mdb_env_sync(self(kv)->env, 1));
+    return self(kv)->late ? late_sync(self(kv)) : from_lmdb(mdb_env_sync(self(kv)->env, 1));
 }
 
 /* Pages on LMDB's free list: each of its records starts with the number of pages in it. */
@@ -360,10 +506,24 @@ static int op_stat(struct kv *kv, struct kv_stat *out)
     return 0;
 }
 
+static void free_store(struct lmdb_kv *s)
+{
+    if (s->env != NULL) {
+        mdb_env_close(s->env);
+    }
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    free(s->path);
+    free(s);
+}
+
 static void op_close(struct kv *kv)
 {
-    mdb_env_close(self(kv)->env);
-    free(self(kv));
+    struct lmdb_kv *s = self(kv);
+    if (s->late && late_stop(s) == 0 && lmdb_set_clean_mark(s->path) != 0) {
+        log_warn("kv", "the store in %s is closed, but cannot be marked so", s->path);
+    }
+    free_store(s);
 }
 
 static const struct kv_ops lmdb_ops = {
@@ -439,9 +599,9 @@ static int check_length(struct lmdb_kv *s)
     return pages > 2 && (uint64_t)file.st_size < pages * st.ms_psize ? MDB_CORRUPTED : 0;
 }
 
-static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, bool nosync)
+static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, enum kv_sync_mode mode)
 {
-    unsigned flags = MDB_NOTLS | (nosync ? MDB_NOSYNC : MDB_NOMETASYNC);
+    unsigned flags = MDB_NOTLS | (mode == KV_SYNC_EACH ? MDB_NOMETASYNC : MDB_NOSYNC);
     int dead = 0;
     int rv = mdb_env_create(&s->env);
     if (rv == 0) {
@@ -469,8 +629,33 @@ static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, boo
     return rv;
 }
 
+/* Before LMDB sees a store that is synced late. */
+static int late_prepare(const char *path)
+{
+    int clean = 0;
+    int rv = lmdb_take_clean_mark(path, &clean);
+    return rv == 0 && !clean ? lmdb_step_back(path) : rv;
+}
+
+static struct lmdb_kv *new_store(const char *path, unsigned count)
+{
+    struct lmdb_kv *s = calloc(1, sizeof(*s));
+    char *copy = strdup(path);
+    if (s == NULL || copy == NULL) {
+        free(s);
+        free(copy);
+        return NULL;
+    }
+    s->base.ops = &lmdb_ops;
+    s->count = count;
+    s->path = copy;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    return s;
+}
+
 int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names, unsigned count,
-                 bool nosync, struct kv **kv_out)
+                 enum kv_sync_mode mode, struct kv **kv_out)
 {
     if (count == 0 || count > KV_DBS_MAX) {
         return TSR_EINVAL;
@@ -478,22 +663,25 @@ int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names,
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         return err_from_errno(errno);
     }
-    struct lmdb_kv *s = calloc(1, sizeof(*s));
+    int rv = mode == KV_SYNC_LATE ? late_prepare(path) : 0;
+    struct lmdb_kv *s = rv == 0 ? new_store(path, count) : NULL;
     if (s == NULL) {
-        return TSR_ENOMEM;
+        return rv != 0 ? rv : TSR_ENOMEM;
     }
-    s->base.ops = &lmdb_ops;
-    s->count = count;
-    int rv = open_env(s, path, map_bytes, nosync);
+    rv = open_env(s, path, map_bytes, mode);
     if (rv == 0) {
         rv = open_dbs(s, names, count);
     }
+    rv = from_lmdb(rv);
+    if (rv == 0 && mode == KV_SYNC_LATE) {
+        rv = late_start(s);
+    }
     if (rv != 0) {
-        if (s->env != NULL) {
-            mdb_env_close(s->env);
+        if (s->late) {
+            (void)late_stop(s);
         }
-        free(s);
-        return from_lmdb(rv);
+        free_store(s);
+        return rv;
     }
     *kv_out = &s->base;
     return 0;

@@ -82,11 +82,20 @@ static inline struct kv_val kv_val_of(const void *data, size_t size)
     return (struct kv_val){data, size};
 }
 
+/* When a commit of an LMDB store reaches the disk. A power cut may lose the newest transactions
+ * with all three (but none before a kv_sync), and consistency with NONE. */
+enum kv_sync_mode {
+    KV_SYNC_EACH, /* before the commit returns (MDB_NOMETASYNC) */
+    KV_SYNC_NONE, /* when the system likes; for tests */
+    /* Behind the commit, in a thread of its own; the next commit waits for it. A store that was not
+     * closed is opened at the transaction before its last one, as the last may not be whole: for a
+     * store whose newest changes are also in a log. */
+    KV_SYNC_LATE,
+};
 /* LMDB environment in directory @path (made if absent) with databases @names (index = db number).
- * MDB_NOTLS, MDB_NOMETASYNC (a power cut may lose the newest transactions, never consistency);
- * @nosync is for tests only. Stale readers are cleared at open. */
+ * Stale readers are cleared at open. */
 int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names, unsigned count,
-                 bool nosync, struct kv **kv_out);
+                 enum kv_sync_mode mode, struct kv **kv_out);
 /* From now on a write transaction begins only with @bytes free on the disk, TSR_ENOSPC else. */
 void kv_lmdb_reserve(struct kv *kv, uint64_t bytes);
 /* Called, on any thread, when LMDB meets a page that can not be; @fn does not return. Without it,

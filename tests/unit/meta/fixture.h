@@ -34,7 +34,7 @@ static inline void store_open(struct store *s)
 static inline void store_open_lmdb(struct store *s, const char *dir)
 {
     struct kv *kv;
-    check_ok(kv_lmdb_open(dir, 256 << 20, meta_databases, meta_database_count, true, &kv));
+    check_ok(kv_lmdb_open(dir, 256 << 20, meta_databases, meta_database_count, KV_SYNC_NONE, &kv));
     store_open_kv(s, kv);
 }
 

@@ -339,7 +339,7 @@ static void a_store_of_format_1_is_counted_when_it_is_opened(void **state)
 
     /* What an older program left: no counters, and its version. */
     struct kv *kv;
-    check_ok(kv_lmdb_open(dir, 256 << 20, meta_databases, meta_database_count, true, &kv));
+    check_ok(kv_lmdb_open(dir, 256 << 20, meta_databases, meta_database_count, KV_SYNC_NONE, &kv));
     check_ok(kv_begin(kv, true, &txn));
     check_ok(kv_drop(kv, txn, meta_database_count - 1));
     unsigned db = 0;

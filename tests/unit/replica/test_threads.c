@@ -44,7 +44,7 @@ static void host_open(void)
     check_ok(thread_pool_new("index", 1, &h.index));
     check_ok(thread_pool_new("cpu", 2, &h.cpu));
     check_ok(kv_lmdb_open(test_path(dir, "index"), 256 << 20, chunk_index_databases,
-                          chunk_index_database_count, false, &kv));
+                          chunk_index_database_count, KV_SYNC_EACH, &kv));
     check_ok(file_store_open(fs_real(), test_path(dir, "images"), "c", 1, uuid, &store, &err));
     struct chunks_options o = {
         .store = store,

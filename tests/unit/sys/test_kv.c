@@ -3,6 +3,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tessera/sys/kv.h"
 
@@ -11,7 +14,7 @@ static const char *const names[] = {"one", "two"};
 static struct kv *open_lmdb(void)
 {
     struct kv *kv;
-    check_ok(kv_lmdb_open(test_path(test_dir(), "store"), 64 << 20, names, 2, true, &kv));
+    check_ok(kv_lmdb_open(test_path(test_dir(), "store"), 64 << 20, names, 2, KV_SYNC_NONE, &kv));
     return kv;
 }
 
@@ -327,7 +330,7 @@ static void a_full_map_spoils_only_its_transaction(void **state)
 {
     (void)state;
     struct kv *kv;
-    check_ok(kv_lmdb_open(test_path(test_dir(), "small"), 1 << 20, names, 2, true, &kv));
+    check_ok(kv_lmdb_open(test_path(test_dir(), "small"), 1 << 20, names, 2, KV_SYNC_NONE, &kv));
     put_one(kv, "a", "1");
     static char big[100000];
     int rv = 0;
@@ -349,16 +352,17 @@ static void a_store_is_there_after_a_restart(void **state)
     (void)state;
     struct kv *kv;
     const char *path = test_path(test_dir(), "store");
-    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, false, &kv));
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, KV_SYNC_EACH, &kv));
     put_one(kv, "a", "1");
     check_ok(kv_sync(kv));
     kv_close(kv);
-    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, false, &kv));
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, KV_SYNC_EACH, &kv));
     check_now(kv, "a", "1");
     kv_close(kv);
     kv_close(NULL);
-    check_code(kv_lmdb_open(path, 1 << 20, names, 0, false, &kv), TSR_EINVAL);
-    check_code(kv_lmdb_open("/nonexistent/dir/store", 1 << 20, names, 2, false, &kv), TSR_ENOENT);
+    check_code(kv_lmdb_open(path, 1 << 20, names, 0, KV_SYNC_EACH, &kv), TSR_EINVAL);
+    check_code(kv_lmdb_open("/nonexistent/dir/store", 1 << 20, names, 2, KV_SYNC_EACH, &kv),
+               TSR_ENOENT);
 }
 
 static void a_damaged_store_is_told(void **state)
@@ -366,14 +370,155 @@ static void a_damaged_store_is_told(void **state)
     (void)state;
     struct kv *kv;
     const char *path = test_path(test_dir(), "store");
-    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, true, &kv));
+    check_ok(kv_lmdb_open(path, 1 << 20, names, 2, KV_SYNC_NONE, &kv));
     kv_close(kv);
     FILE *f = fopen(test_path(path, "data.mdb"), "r+");
     static char junk[16384];
     memset(junk, 0x5a, sizeof(junk));
     fwrite(junk, 1, sizeof(junk), f);
     fclose(f);
-    check_code(kv_lmdb_open(path, 1 << 20, names, 2, true, &kv), TSR_ECORRUPT);
+    check_code(kv_lmdb_open(path, 1 << 20, names, 2, KV_SYNC_NONE, &kv), TSR_ECORRUPT);
+}
+
+/* --- synced late --- */
+
+static struct kv *open_late(const char *path)
+{
+    struct kv *kv;
+    check_ok(kv_lmdb_open(path, 64 << 20, names, 2, KV_SYNC_LATE, &kv));
+    return kv;
+}
+
+/* A process that writes @count numbered values, syncs after @synced of them, and is gone. */
+static void lost_process(const char *path, int count, int synced)
+{
+    pid_t child = fork();
+    check(child >= 0);
+    if (child == 0) {
+        char text[16];
+        struct kv *kv = open_late(path);
+        for (int i = 1; i <= count; i++) {
+            snprintf(text, sizeof(text), "%d", i);
+            put_one(kv, "n", text);
+            if (i == synced && kv_sync(kv) != 0) {
+                _exit(1);
+            }
+        }
+        _exit(0);
+    }
+    int status = -1;
+    check(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void a_store_closed_in_order_has_its_last_transaction(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late");
+    for (int i = 0; i < 3; i++) {
+        char text[16];
+        struct kv *kv = open_late(path);
+        if (i > 0) {
+            snprintf(text, sizeof(text), "%d", i - 1);
+            check_now(kv, "n", text);
+        }
+        snprintf(text, sizeof(text), "%d", i);
+        put_one(kv, "n", text);
+        kv_close(kv);
+    }
+}
+
+static void a_lost_process_loses_one_transaction_and_none_that_was_synced(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late");
+    struct kv *kv;
+    lost_process(path, 7, 0);
+    kv = open_late(path);
+    check_now(kv, "n", "6");
+    kv_close(kv);
+    lost_process(path, 9, 9);
+    kv = open_late(path);
+    check_now(kv, "n", "9");
+    put_one(kv, "n", "10");
+    put_one(kv, "n", "11");
+    kv_close(kv);
+    for (int i = 0; i < 4; i++) { /* gone again and again before it wrote anything */
+        lost_process(path, 0, 0);
+    }
+    kv = open_late(path);
+    check_now(kv, "n", "10"); /* one step, however often */
+    kv_close(kv);
+    lost_process(path, 1, 0);
+    kv = open_late(path);
+    check_now(kv, "n", "10");
+    kv_close(kv);
+}
+
+static void copy_file(const char *from, const char *to, long offset, long most)
+{
+    static char data[65536];
+    FILE *in = fopen(from, "r"), *out = fopen(to, offset == 0 && most < 0 ? "w" : "r+");
+    check(in != NULL && out != NULL);
+    fseek(in, offset, SEEK_SET);
+    fseek(out, offset, SEEK_SET);
+    size_t n;
+    while (most != 0 &&
+           (n = fread(data, 1, most > 0 && most < (long)sizeof(data) ? (size_t)most : sizeof(data),
+                      in)) > 0) {
+        check(fwrite(data, 1, n, out) == n);
+        most -= most > 0 ? (long)n : 0;
+    }
+    fclose(in);
+    fclose(out);
+}
+
+/* A power cut in the middle of the last commit's sync: its meta page got to the disk, and of its
+ * pages none did. */
+static void a_torn_last_commit_is_stepped_over(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late");
+    char file[600], torn[512], torn_file[600], key[16];
+    snprintf(file, sizeof(file), "%s/data.mdb", path);
+    struct kv *kv = open_late(path);
+    for (int round = 0; round < 40; round++) {
+        snprintf(torn, sizeof(torn), "%s-%d", path, round);
+        snprintf(torn_file, sizeof(torn_file), "%s/data.mdb", torn);
+        check_ok(mkdir(torn, 0700));
+        struct kv_txn *txn = begin(kv, true); /* its sync waits for the one before */
+        for (int i = 0; i < 50; i++) {
+            snprintf(key, sizeof(key), "%d-%d", round, i * 7919 % 50);
+            check_ok(kv_put(kv, txn, 0, text(key), text("value")));
+        }
+        copy_file(file, torn_file, 0, -1);
+        check_ok(kv_put(kv, txn, 0, text("last"), text(key)));
+        check_ok(kv_commit(kv, txn));
+        copy_file(file, torn_file, 0, 2L * 4096); /* both meta pages */
+        struct kv *other = open_late(torn);
+        if (round > 0) {
+            snprintf(key, sizeof(key), "%d-%d", round - 1, 49 * 7919 % 50);
+            check_now(other, "last", key);
+        } else {
+            check_now(other, "last", NULL);
+        }
+        txn = begin(other, false);
+        uint64_t count;
+        check_ok(kv_count(other, txn, 0, &count));
+        check_int(count, round == 0 ? 0 : round * 50 + 1);
+        struct kv_cursor *cursor;
+        struct kv_val k, v;
+        uint64_t walked = 0;
+        check_ok(kv_cursor_open(other, txn, 0, &cursor));
+        while (kv_cursor_move(other, cursor, KV_NEXT, &k, &v) == 0) {
+            walked++;
+        }
+        check_int(walked, count);
+        kv_cursor_close(other, cursor);
+        kv_abort(other, txn);
+        put_one(other, "more", "x");
+        kv_close(other);
+    }
+    kv_close(kv);
 }
 
 /* --- in memory --- */
@@ -465,4 +610,7 @@ TEST_MAIN(BOTH(a_commit_publishes_and_an_abort_forgets), BOTH(a_reader_keeps_wha
           cmocka_unit_test(a_full_map_spoils_only_its_transaction),
           cmocka_unit_test(a_store_is_there_after_a_restart),
           cmocka_unit_test(a_damaged_store_is_told),
+          cmocka_unit_test(a_store_closed_in_order_has_its_last_transaction),
+          cmocka_unit_test(a_lost_process_loses_one_transaction_and_none_that_was_synced),
+          cmocka_unit_test(a_torn_last_commit_is_stepped_over),
           MEM(a_power_cut_loses_whole_transactions_since_the_sync), MEM(each_call_can_fail))

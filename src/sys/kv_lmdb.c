@@ -120,6 +120,7 @@ static struct kv_val val_out(MDB_val v)
 static void *syncer_run(void *arg)
 {
     struct lmdb_kv *s = arg;
+    (void)pthread_setname_np(pthread_self(), "store-sync");
     pthread_mutex_lock(&s->lock);
     for (;;) {
         while (!s->wanted && !s->ending) {

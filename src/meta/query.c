@@ -193,7 +193,7 @@ static int place_of_text(struct meta_list *r, const struct meta_text *text, stru
 /* Keep the image if it is among the first @most behind the marker. */
 static int pick_offer(struct meta_list *r, const struct meta_text *text, size_t most)
 {
-    struct place place;
+    struct place place = {0};
     int rc = place_of_text(r, text, &place);
     if (rc != 0) {
         return rc;

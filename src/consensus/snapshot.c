@@ -100,10 +100,11 @@ static void sync_done(struct job *job)
 {
     struct consensus *c = job->c;
     struct snapshots *s = &c->snapshots;
-    if (job->rc) {
+    if (job->rc && job->rc != TSR_ENOSPC) {
         host_fatal(c, job->rc, "the state could not be made durable");
     }
-    if (c->closing || c->fatal || core_installing(c->core)) {
+    if (c->closing || c->fatal || core_installing(c->core) || job->rc) {
+        c->space.marker_ms = host_now(c) + (job->rc ? MARKER_AGAIN_MS : 0); /* full disk */
         snapshot_end(c);
         return;
     }

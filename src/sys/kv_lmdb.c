@@ -32,7 +32,7 @@
 
 /* LMDB keeps up to 131,071 changed pages in memory and writes some when there are more. A write
  * changes a few at most: after so many the last commit's sync is waited for. */
-enum { LATE_CHANGES_MAX = 1024 };
+enum { LATE_CHANGES_MAX = 1024, LATE_COMMIT_BYTES = 1 << 20 };
 enum { READERS_MAX = 4096, STORE_DAMAGED_EXIT = 65 /* EX_DATAERR: operator needed */ };
 
 struct lmdb_kv {
@@ -135,6 +135,8 @@ static void *syncer_run(void *arg)
         int rv = from_lmdb(mdb_env_sync(s->env, 1));
         pthread_mutex_lock(&s->lock);
         s->busy = false;
+        /* Nobody knows what is on the disk now: no case for waiting until there is room. */
+        rv = rv == TSR_ENOSPC ? TSR_EIO : rv;
         s->failed = s->failed != 0 ? s->failed : rv;
         pthread_cond_broadcast(&s->changed);
     }
@@ -162,13 +164,26 @@ static void late_want(struct lmdb_kv *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* A commit that changes nothing of the databases. */
+/* LMDB says EIO for a write that a full disk cut short, as it does for a disk that fails: so it is
+ * not let that far. */
+static bool has_free(struct lmdb_kv *s, uint64_t bytes)
+{
+    struct statvfs st;
+    mdb_filehandle_t fd;
+    return bytes == 0 || mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &st) != 0 ||
+           (uint64_t)st.f_bavail * st.f_frsize >= bytes;
+}
+
+/* A commit that changes nothing of the databases: some pages, out of what is kept free. */
 static int late_commit(struct lmdb_kv *s)
 {
     static char name[] = "sync";
     MDB_txn *txn;
     MDB_val key = {sizeof(name) - 1, name}, value;
     uint64_t count = 0;
+    if (!has_free(s, LATE_COMMIT_BYTES)) {
+        return TSR_ENOSPC;
+    }
     int rv = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rv != 0) {
         return from_lmdb(rv);
@@ -231,16 +246,6 @@ static int late_stop(struct lmdb_kv *s)
 
 /* --- transactions --------------------------------------------------------------------------- */
 
-/* LMDB says EIO for a write that a full disk cut short, as it does for a disk that fails: so it is
- * not let that far. */
-static bool has_room(struct lmdb_kv *s)
-{
-    struct statvfs st;
-    mdb_filehandle_t fd;
-    return s->reserve == 0 || mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &st) != 0 ||
-           (uint64_t)st.f_bavail * st.f_frsize >= s->reserve;
-}
-
 void kv_lmdb_reserve(struct kv *kv, uint64_t bytes)
 {
     self(kv)->reserve = bytes;
@@ -248,7 +253,7 @@ void kv_lmdb_reserve(struct kv *kv, uint64_t bytes)
 
 static int op_begin(struct kv *kv, bool write, struct kv_txn **txn_out)
 {
-    if (write && !has_room(self(kv))) {
+    if (write && !has_free(self(kv), self(kv)->reserve)) {
         return TSR_ENOSPC;
     }
     struct kv_txn *t = calloc(1, sizeof(*t));

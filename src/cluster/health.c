@@ -298,7 +298,11 @@ static void judge(struct cluster *c, json_t *host)
     uint64_t id = (uint64_t)json_int(host, "id", 0);
     const char *state = json_str_or(host, "state", "down");
     struct host_seen *s = health_seen(c, id);
-    if (s == NULL || strcmp(state, "left") == 0) {
+    if (strcmp(state, "left") == 0) {
+        planner_host_down(c, id); /* it may have been removed with an upload on its way */
+        return;
+    }
+    if (s == NULL) {
         return;
     }
     uint64_t since = s->report_ms != 0 ? s->report_ms : s->first_ms;

@@ -222,6 +222,7 @@ static void write_data(struct sim_fs *s, struct fs_file *f, const void *data, si
         return;
     }
     s->bad_set = false;
+    s->bad_made = true;
     if (s->bad_kind == SIM_FS_LOST) {
         sim_data_op_add(n, DATA_RESIZE, 0, NULL, n->live.size, true);
         return;
@@ -616,6 +617,23 @@ void sim_fs_bad_write(struct fs *fs, const char *part, enum sim_fs_bad_write kin
     s->bad_kind = kind;
     s->bad_shift = shift;
     s->bad_set = true;
+    s->bad_made = false;
+}
+
+bool sim_fs_bad_write_made(const struct fs *fs)
+{
+    return sim_of(fs)->bad_made;
+}
+
+void sim_fs_bad_write_cancel(struct fs *fs)
+{
+    sim_of(fs)->bad_set = false;
+}
+
+bool sim_fs_has(struct fs *fs, const char *path)
+{
+    struct sim_node *n;
+    return find(sim_of(fs), path, &n) == 0 && !n->is_dir;
 }
 
 uint64_t sim_fs_used(const struct fs *fs)

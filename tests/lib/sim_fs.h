@@ -82,11 +82,16 @@ bool sim_fs_flip(struct fs *fs, const char *path, int64_t offset, uint8_t mask);
  * a power cut or sim_fs_drop_caches. */
 enum sim_fs_bad_write { SIM_FS_LOST, SIM_FS_MISDIRECTED };
 void sim_fs_bad_write(struct fs *fs, const char *part, enum sim_fs_bad_write kind, int64_t shift);
+/* Whether that write was made since it was ordered. */
+bool sim_fs_bad_write_made(const struct fs *fs);
+void sim_fs_bad_write_cancel(struct fs *fs);
 /* Show what is on the disk where nothing unsynced covers it. */
 void sim_fs_drop_caches(struct fs *fs);
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
+bool sim_fs_has(struct fs *fs,
+                const char *path);         /* a file; no call that could be ordered to fail */
 uint64_t sim_fs_used(const struct fs *fs); /* bytes in files */
 unsigned sim_fs_open_files(const struct fs *fs);
 

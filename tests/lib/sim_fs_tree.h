@@ -79,7 +79,7 @@ struct sim_fs {
     char bad_part[SIM_PART_SIZE];
     enum sim_fs_bad_write bad_kind;
     int64_t bad_shift;
-    bool bad_set;
+    bool bad_set, bad_made;
 };
 
 uint64_t sim_draw(struct sim_fs *s);

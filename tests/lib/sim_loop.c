@@ -27,7 +27,8 @@ struct sim_loop {
     struct sim *sim;
     struct list link;
     unsigned group;
-    int64_t wall_us;
+    int64_t wall_us, drift_ppm;
+    uint64_t drift_from_ns;
     struct task *first, *last;
     bool woken; /* a SIM_TASKS event is pending */
     struct timer_heap timers;
@@ -156,7 +157,9 @@ static uint64_t sim_loop_now(struct loop *loop)
 static int64_t sim_loop_wall_us(struct loop *loop)
 {
     struct sim_loop *l = loop_of(loop);
-    return 1767225600000000 + (int64_t)(l->sim->now_ns / 1000) + l->wall_us; /* from 2026 on */
+    int64_t drifted_us = (int64_t)((l->sim->now_ns - l->drift_from_ns) / 1000) * l->drift_ppm;
+    return 1767225600000000 + (int64_t)(l->sim->now_ns / 1000) + l->wall_us + /* from 2026 on */
+           drifted_us / 1000000;
 }
 
 static void loop_wake(struct sim_loop *l)
@@ -222,6 +225,15 @@ struct loop *sim_loop_new(struct sim *sim, unsigned group)
 void sim_loop_wall(struct loop *loop, int64_t offset_us)
 {
     loop_of(loop)->wall_us = offset_us;
+}
+
+void sim_loop_drift(struct loop *loop, int64_t ppm)
+{
+    struct sim_loop *l = loop_of(loop);
+    int64_t before = sim_loop_wall_us(loop);
+    l->drift_ppm = ppm;
+    l->drift_from_ns = l->sim->now_ns;
+    l->wall_us += before - sim_loop_wall_us(loop); /* no jump */
 }
 
 static void loop_tasks(struct sim_loop *l)

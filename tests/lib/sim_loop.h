@@ -40,6 +40,8 @@ struct pool *sim_pool_new(struct sim *sim, unsigned group, unsigned threads, uin
 void sim_pool_delay(struct pool *pool, uint64_t min_us, uint64_t max_us);
 /* How far this loop's clocks are off the world's (wall clock only). */
 void sim_loop_wall(struct loop *loop, int64_t offset_us);
+/* From now on its wall clock runs @ppm millionths too fast (or, below 0, too slow). */
+void sim_loop_drift(struct loop *loop, int64_t ppm);
 /* Nothing on it runs until then: a paused process. */
 void sim_group_pause(struct sim *sim, unsigned group, uint64_t until_ms);
 

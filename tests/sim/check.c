@@ -13,6 +13,7 @@ enum {
     COLLECT_LOOK_MS = 2000,
     DOWNLOAD_MS = 20000,
     STATUS_EVERY_MS = 20,
+    DURABLE_EVERY_MS = 2000,
     LONG_UP_US = 8000000
 };
 
@@ -74,6 +75,19 @@ static void check_states(struct world *w)
     }
 }
 
+/* What clients may rely on is whole on some disk, at any time. Looked at when nobody is down, so
+ * that somebody knows of every delete. */
+static void check_durable(struct world *w)
+{
+    unsigned live = 0;
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        live += w->hosts[n].up;
+    }
+    if (live == hosts_live(w) && w->damaged == 0 && !check_images_elsewhere(w, 0)) {
+        world_fail(w, "an image is on no disk any more");
+    }
+}
+
 void check_step(struct world *w)
 {
     uint64_t now = world_ms(w);
@@ -83,6 +97,10 @@ void check_step(struct world *w)
     check_holder(w);
     if (now / STATUS_EVERY_MS != w->last_check_ms / STATUS_EVERY_MS) {
         check_states(w);
+        check_logs(w);
+    }
+    if (now / DURABLE_EVERY_MS != w->last_check_ms / DURABLE_EVERY_MS) {
+        check_durable(w);
     }
     w->last_check_ms = now;
 }
@@ -126,7 +144,7 @@ static bool members_settled(struct world *w, char *why, size_t size)
         return false;
     }
     consensus_status(leader->consensus, &st);
-    unsigned voters = 0, wanted = w->host_count == 4 ? 3 : w->host_count;
+    unsigned voters = 0, live = hosts_live(w), wanted = live == 4 ? 3 : live;
     for (unsigned i = 0; i < st.member_count; i++) {
         uint64_t id = st.members[i].id;
         voters += st.members[i].role == CONSENSUS_VOTER;
@@ -136,12 +154,15 @@ static bool members_settled(struct world *w, char *why, size_t size)
             return false;
         }
     }
-    if (st.member_count != w->host_count || voters != wanted) {
+    if (st.member_count != live || voters != wanted) {
         (void)snprintf(why, size, "%u members, %u voters", st.member_count, voters);
         return false;
     }
     for (unsigned n = 1; n <= w->host_count; n++) {
         struct sim_host *h = &w->hosts[n];
+        if (h->gone) {
+            continue;
+        }
         if (!h->up || consensus_applied(h->consensus) != st.last_index) {
             (void)snprintf(why, size, "host %u is %s, applied %llu of %llu", n,
                            h->up ? "up" : "down",
@@ -162,12 +183,11 @@ bool check_formed(struct world *w)
 /* --- what is on the disks
  * ---------------------------------------------------------------------------------------------- */
 
-/* Looks without a call that could be ordered to fail: flips no bit of the first byte. */
 static bool on_disk(struct sim_host *h, const char *kind, const char *hex)
 {
     char path[128];
     (void)snprintf(path, sizeof(path), "blobs/%s/%.2s/%s", kind, hex, hex);
-    return sim_fs_flip(h->blob_fs, path, 0, 0);
+    return sim_fs_has(h->blob_fs, path);
 }
 
 /* Calls @fn for each chunk that the content needs stored. */
@@ -182,16 +202,45 @@ static bool each_chunk(uint32_t content, bool (*fn)(void *arg, const char *hex),
     return true;
 }
 
+struct looking {
+    struct sim_host *h;
+    char missing[80]; /* "": nothing */
+};
+
+static bool there(struct looking *l, const char *kind, const char *hex)
+{
+    bool found = on_disk(l->h, kind, hex);
+    (void)snprintf(l->missing, sizeof(l->missing), "%.5s %.64s", found ? "" : kind,
+                   found ? "" : hex);
+    return found;
+}
+
 static bool chunk_there(void *arg, const char *hex)
 {
-    return on_disk(arg, "chunks", hex);
+    return there(arg, "chunks", hex);
+}
+
+static const json_t *staged(const json_t *image)
+{
+    return json_obj(image, "staged");
+}
+
+/* Of active, deactivated and staged data. */
+static uint32_t content_of(const json_t *image)
+{
+    return content_of_md5(json_str(staged(image) != NULL ? staged(image) : image, "checksum"));
+}
+
+static bool look_whole(struct looking *l, const json_t *image)
+{
+    return there(l, "manifests", json_str_or(image, "manifest", "")) &&
+           each_chunk(content_of(image), chunk_there, l);
 }
 
 static bool whole_on(struct sim_host *h, const json_t *image)
 {
-    uint32_t content = content_of_md5(json_str(image, "checksum"));
-    return on_disk(h, "manifests", json_str_or(image, "manifest", "")) &&
-           each_chunk(content, chunk_there, h);
+    struct looking l = {.h = h};
+    return look_whole(&l, image);
 }
 
 /* Every image as @h knows it. */
@@ -215,6 +264,13 @@ static bool is_active(const json_t *image)
     return strcmp(json_str_or(image, "status", ""), "active") == 0;
 }
 
+/* Clients may rely on its data. */
+static bool has_data(const json_t *image)
+{
+    return is_active(image) || strcmp(json_str_or(image, "status", ""), "deactivated") == 0 ||
+           staged(image) != NULL;
+}
+
 bool check_images_elsewhere(struct world *w, unsigned not )
 {
     struct sim_host *ahead = host_ahead(w);
@@ -223,7 +279,7 @@ bool check_images_elsewhere(struct world *w, unsigned not )
     bool all = images != NULL;
     json_array_foreach(images, i, image)
     {
-        bool found = !is_active(image);
+        bool found = !has_data(image);
         for (unsigned n = 1; n <= w->host_count && !found; n++) {
             found = n != not &&w->hosts[n].up && whole_on(&w->hosts[n], image);
         }
@@ -252,14 +308,14 @@ static bool image_settled(struct world *w, const json_t *image, char *why, size_
     if (strcmp(status, "queued") == 0) {
         return true;
     }
-    if (!is_active(image)) {
+    if (!has_data(image) || strcmp(status, "importing") == 0) {
         json_t *session = json_obj(image, "session");
         (void)snprintf(why, size, "image %s is %s, session %s of host %lld", id, status,
                        json_str_or(session, "id", "none"), (long long)json_int(session, "host", 0));
         return false;
     }
     unsigned want = (unsigned)w->limits.replicas;
-    want = want < w->host_count ? want : w->host_count;
+    want = want < hosts_live(w) ? want : hosts_live(w);
     if (json_array_size(json_arr(image, "placement")) < want) {
         (void)snprintf(why, size, "image %s is placed on %zu hosts", id,
                        json_array_size(json_arr(image, "placement")));
@@ -269,10 +325,11 @@ static bool image_settled(struct world *w, const json_t *image, char *why, size_
         char key[8];
         (void)snprintf(key, sizeof(key), "%u", n);
         const char *state = json_str_or(json_obj(image, "replicas"), key, "none");
-        if (placed_on(image, n) &&
-            (strcmp(state, "present") != 0 || !whole_on(&w->hosts[n], image))) {
-            (void)snprintf(why, size, "image %s on host %u is recorded %s, on disk: %s", id, n,
-                           state, whole_on(&w->hosts[n], image) ? "whole" : "not whole");
+        struct looking l = {.h = &w->hosts[n]};
+        bool placed = placed_on(image, n), whole = !placed || look_whole(&l, image);
+        if (placed && (strcmp(state, "present") != 0 || !whole)) {
+            (void)snprintf(why, size, "image %s on host %u is recorded %s, on disk: %s%s", id, n,
+                           state, whole ? "whole" : "without ", l.missing);
             return false;
         }
     }
@@ -369,7 +426,7 @@ static unsigned hosts_long_up(struct sim_host *h)
     return up;
 }
 
-void check_acknowledged(struct sim_host *h, const char *id)
+void check_acknowledged(struct sim_host *h, const char *id, bool now)
 {
     struct world *w = h->w;
     struct meta_view *view = NULL;
@@ -380,7 +437,7 @@ void check_acknowledged(struct sim_host *h, const char *id)
     }
     int rv = meta_image_get(view, id, &image);
     meta_view_close(view);
-    if (rv != 0 || !is_active(image)) {
+    if (rv != 0 || !has_data(image)) {
         json_decref(image); /* deleted meanwhile */
         return;
     }
@@ -391,11 +448,11 @@ void check_acknowledged(struct sim_host *h, const char *id)
             continue;
         }
         present++;
-        if (w->damaged != n && !whole_on(&w->hosts[n], image)) {
+        if (w->damaged != n && !w->hosts[n].gone && !whole_on(&w->hosts[n], image)) {
             world_fail(w, "image %s was acknowledged, but is not whole on host %u", id, n);
         }
     }
-    if (present < (unsigned)w->limits.write_replicas && w->faults[FAULT_clock] == 0 &&
+    if (now && present < (unsigned)w->limits.write_replicas && w->faults[FAULT_clock] == 0 &&
         hosts_long_up(h) >= (unsigned)w->limits.write_replicas) {
         world_fail(w, "image %s was acknowledged with %u replicas", id, present);
     }
@@ -451,9 +508,9 @@ static void leftover(struct sim_host *h, json_t *images, struct wanted *wanted)
     *wanted = (struct wanted){.names = json_object()};
     json_array_foreach(images, i, image)
     {
-        if (is_active(image) && placed_on(image, h->n)) {
+        if (has_data(image) && placed_on(image, h->n)) {
             (void)want_chunk(wanted, json_str_or(image, "manifest", ""));
-            (void)each_chunk(content_of_md5(json_str(image, "checksum")), want_chunk, wanted);
+            (void)each_chunk(content_of(image), want_chunk, wanted);
         }
     }
     static const char *const dirs[] = {"blobs/chunks", "blobs/manifests"};
@@ -472,6 +529,9 @@ static bool collected(struct world *w)
     bool all = images != NULL;
     for (unsigned n = 1; all && n <= w->host_count; n++) {
         struct wanted wanted;
+        if (w->hosts[n].gone) {
+            continue;
+        }
         leftover(&w->hosts[n], images, &wanted);
         all = wanted.found[0] == '\0';
     }
@@ -491,7 +551,7 @@ static void nudged(void *arg, int status, json_t *result, const struct err *err)
 static void nudge(struct world *w)
 {
     json_t *body = json_pack("{s:s}", "name", "nudge");
-    image_create(&w->hosts[1].image, sim_caller(), body, NULL, nudged, NULL);
+    image_create(&host_any(w)->image, sim_caller(), body, NULL, nudged, NULL);
     json_decref(body);
 }
 
@@ -506,6 +566,9 @@ static void check_collected(struct world *w)
     json_t *images = all_images(host_leader(w));
     for (unsigned n = 1; n <= w->host_count; n++) {
         struct wanted wanted;
+        if (w->hosts[n].gone) {
+            continue;
+        }
         leftover(&w->hosts[n], images, &wanted);
         if (wanted.found[0] != '\0') {
             world_fail(w, "host %u still keeps %s, which nothing needs", n, wanted.found);
@@ -587,7 +650,9 @@ static void check_bytes(struct world *w)
     json_array_foreach(images, i, image)
     {
         for (unsigned n = 1; is_active(image) && n <= w->host_count; n++) {
-            fetch_one(w, &w->hosts[n], image);
+            if (!w->hosts[n].gone) {
+                fetch_one(w, &w->hosts[n], image);
+            }
         }
     }
     json_decref(images);
@@ -595,17 +660,21 @@ static void check_bytes(struct world *w)
 
 static bool digests_equal(struct world *w)
 {
-    struct fsm_point first, p;
-    if (!check_formed(w) || meta_point(w->hosts[1].meta, &first) != 0) {
+    struct fsm_point first = {0}, p;
+    if (!check_formed(w)) {
         return false;
     }
-    for (unsigned n = 2; n <= w->host_count; n++) {
-        if (meta_point(w->hosts[n].meta, &p) != 0 || p.index != first.index) {
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        if (w->hosts[n].gone) {
+            continue;
+        }
+        if (meta_point(w->hosts[n].meta, &p) != 0 || (first.index != 0 && p.index != first.index)) {
             return false;
         }
-        if (memcmp(p.digest, first.digest, sizeof(p.digest)) != 0) {
-            world_fail(w, "hosts 1 and %u differ at index %llu", n, (unsigned long long)p.index);
+        if (first.index != 0 && memcmp(p.digest, first.digest, sizeof(p.digest)) != 0) {
+            world_fail(w, "host %u differs at index %llu", n, (unsigned long long)p.index);
         }
+        first = p;
     }
     return true;
 }
@@ -614,6 +683,9 @@ static bool held(struct world *w)
 {
     for (unsigned n = 1; n <= w->host_count; n++) {
         struct cluster_health health;
+        if (w->hosts[n].gone) {
+            continue;
+        }
         cluster_health(w->hosts[n].cluster, &health);
         if (health.endpoint) {
             return true;
@@ -627,7 +699,7 @@ static void check_damage(struct world *w)
 {
     for (unsigned n = 1; n <= w->host_count; n++) {
         struct sim_host *h = &w->hosts[n];
-        if (meta_damaged(h->meta) != 0) {
+        if (!h->gone && meta_damaged(h->meta) != 0) {
             world_fail(w, "host %u met damaged records", n);
         }
     }

@@ -1,8 +1,9 @@
 /* Linearizability of each image (Wing and Gong's search with Lowe's memory of seen states): the
  * operations must have an order that agrees with their times and explains every answer.
  *
- * The state of an image: absent, live or deleted; name, register, tags, members, content. An
- * operation without an answer may take effect at any time after it began, or never. */
+ * The state of an image: absent, live or deleted; name, register, tags, members (and who of them
+ * has accepted), visibility, content, whether it is deactivated, staged content. An operation
+ * without an answer may take effect at any time after it began, or never. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ enum { WORDS = 8, EVENTS_MAX = WORDS * 64, STATES_MAX = 3000000 };
 enum { ABSENT, LIVE, DELETED };
 
 struct state {
-    uint32_t life, name, reg, tags, members, content;
+    uint32_t life, name, reg, tags, members, accepted, visibility, off, content, staged;
 };
 
 struct search {
@@ -51,14 +52,18 @@ static bool seen_fits(const struct state *s, const struct sim_event *e)
     return s->life == LIVE && (!(e->fields & SEEN_NAME) || e->name == s->name) &&
            (!(e->fields & SEEN_REG) || e->reg == s->reg) &&
            (!(e->fields & SEEN_TAGS) || e->tags == s->tags) &&
-           (!(e->fields & SEEN_MEMBERS) || e->members == s->members) &&
-           (!(e->fields & SEEN_CONTENT) || e->content == s->content);
+           (!(e->fields & SEEN_MEMBERS) ||
+            (e->members == s->members && e->accepted == s->accepted)) &&
+           (!(e->fields & SEEN_VISIBILITY) || e->visibility == s->visibility) &&
+           (!(e->fields & SEEN_STAGED) || e->staged == s->staged) &&
+           (!(e->fields & SEEN_CONTENT) || (e->content == s->content && e->off == s->off));
 }
 
 /* What a successful change does; false: it could not have succeeded. */
 static bool change(struct state *s, const struct sim_event *e)
 {
     uint32_t bit = UINT32_C(1) << (e->value & 31);
+    uint32_t project = UINT32_C(1) << (e->value % SIM_ACCEPTED);
     if (e->op == OP_create) {
         if (s->life != ABSENT) {
             return false;
@@ -76,6 +81,16 @@ static bool change(struct state *s, const struct sim_event *e)
     case OP_put:
         s->reg = e->value;
         return true;
+    case OP_update:
+        s->name = s->reg = e->value;
+        return true;
+    case OP_visibility:
+        s->visibility = e->value;
+        return true;
+    case OP_deactivate:
+    case OP_reactivate:
+        s->off = e->op == OP_deactivate;
+        return s->content != 0;
     case OP_tag_add:
         s->tags |= bit;
         return true;
@@ -86,34 +101,62 @@ static bool change(struct state *s, const struct sim_event *e)
         s->tags &= ~bit;
         return true;
     case OP_member_add:
-        if (s->members & bit) {
+        if (s->visibility != 0 || (s->members & bit)) {
             return false;
         }
         s->members |= bit;
+        s->accepted &= ~bit;
         return true;
     case OP_member_remove:
         if (!(s->members & bit)) {
             return false;
         }
         s->members &= ~bit;
+        s->accepted &= ~bit;
+        return true;
+    case OP_member_status:
+        if (!(s->members & project)) {
+            return false;
+        }
+        s->accepted = e->value & SIM_ACCEPTED ? s->accepted | project : s->accepted & ~project;
         return true;
     case OP_delete:
         *s = (struct state){.life = DELETED};
         return true;
     case OP_upload:
-        if (s->content != 0) {
+        if (s->content != 0 || s->staged != 0) {
             return false;
         }
         s->content = e->value;
+        return true;
+    case OP_stage:
+        if (s->content != 0 || s->staged != 0) {
+            return false;
+        }
+        s->staged = e->value;
+        return true;
+    case OP_import:
+        if (s->staged == 0) {
+            return false;
+        }
+        s->content = s->staged;
+        s->staged = 0;
         return true;
     default:
         return false;
     }
 }
 
+/* Whoever is not member, or of an image that is not shared, is told that there is no such image. */
+static uint32_t missing_from(const struct state *s, const struct sim_event *e)
+{
+    return e->op == OP_tag_remove ? s->tags : s->visibility == 0 ? s->members : 0;
+}
+
 static bool step(struct state *s, const struct sim_event *e)
 {
-    uint32_t bit = UINT32_C(1) << (e->value & 31);
+    unsigned number = e->op == OP_member_status ? e->value % SIM_ACCEPTED : e->value & 31;
+    uint32_t bit = UINT32_C(1) << number;
     if (e->op == OP_show || e->op == OP_list || e->op == OP_download) {
         return seen_fits(s, e);
     }
@@ -123,7 +166,10 @@ static bool step(struct state *s, const struct sim_event *e)
     case OUTCOME_EXISTS:
         return e->op == OP_create ? s->life != ABSENT : s->life == LIVE && (s->members & bit) != 0;
     case OUTCOME_MISSING:
-        return s->life != LIVE || ((e->op == OP_tag_remove ? s->tags : s->members) & bit) == 0;
+        return s->life != LIVE || (missing_from(s, e) & bit) == 0;
+    case OUTCOME_DROPPED:
+        s->staged = 0;
+        return true;
     default:
         return change(s, e);
     }
@@ -204,22 +250,22 @@ static int by_invocation(const void *a, const void *b)
 
 static void tell(struct world *w, unsigned image, const struct search *h)
 {
-    static const char *const outcomes[] = {"ok", "absent", "exists", "maybe", "missing"};
+    static const char *const outcomes[] = {"ok", "absent", "exists", "maybe", "missing", "dropped"};
     const struct state *s = &h->deepest_state;
     for (unsigned i = 0; i < h->count; i++) {
         const struct sim_event *e = &h->events[i];
         world_note(w,
-                   "  [%llu, %lld] %s value=%u %s live=%d name=%u reg=%u tags=%x members=%x "
-                   "content=%u seen=%x",
+                   "  [%llu, %lld] %s value=%u %s live=%d name=%u reg=%u tags=%x members=%x/%x "
+                   "vis=%u content=%u off=%u staged=%u seen=%x",
                    (unsigned long long)e->invoked, (long long)e->returned, sim_op_names[e->op],
                    e->value, outcomes[e->outcome], e->live, e->name, e->reg, e->tags, e->members,
-                   e->content, e->fields);
+                   e->accepted, e->visibility, e->content, e->off, e->staged, e->fields);
     }
     world_fail(w,
                "the history of image %u (%s) has no order; %u of %u explained up to life=%u "
-               "name=%u reg=%u tags=%x members=%x content=%u",
+               "name=%u reg=%u tags=%x members=%x/%x vis=%u content=%u off=%u staged=%u",
                image, w->images[image].id, h->deepest, h->count, s->life, s->name, s->reg, s->tags,
-               s->members, s->content);
+               s->members, s->accepted, s->visibility, s->content, s->off, s->staged);
 }
 
 void history_check(struct world *w)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tessera/image/import.h"
 #include "world.h"
 
 enum {
@@ -17,6 +18,14 @@ enum {
     JOIN_RETRY_MS = 700,
 };
 
+static const struct config_list import_methods = {.items = (char *[]){"glance-direct"}, .count = 1},
+                                nothing;
+static const struct import_rules import_rules = {.methods = &import_methods,
+                                                 .schemes = &nothing,
+                                                 .ports = &nothing,
+                                                 .hosts_allowed = &nothing,
+                                                 .hosts_denied = &nothing,
+                                                 .addresses_allowed = &nothing};
 static const char cluster_id[] = "00000000-0000-4000-8000-000000000001";
 static const uint8_t cluster_key[32] = {1, 2, 3};
 
@@ -38,6 +47,15 @@ struct sim_host *host_leader(struct world *w)
         }
     }
     return best;
+}
+
+unsigned hosts_live(const struct world *w)
+{
+    unsigned live = 0;
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        live += !w->hosts[n].gone;
+    }
+    return live;
 }
 
 struct sim_host *host_any(struct world *w)
@@ -86,7 +104,7 @@ static void on_fatal(void *arg, int code, const char *reason)
 {
     struct sim_host *h = arg;
     world_note(h->w, "host %u stops: %s (%s)", h->n, reason, err_name(code));
-    if (!h->failing && !h->rotten) {
+    if (!h->failing && !h->rotten && !(h->log_full && code == TSR_ENOSPC)) {
         world_fail(h->w, "host %u stops, though its disk never failed: %s (%s)", h->n, reason,
                    err_name(code));
     }
@@ -227,6 +245,7 @@ static void open_worker(struct sim_host *h)
         .limits = &h->w->limits,
         .self = h->n,
         .zone = "z",
+        .import = &import_rules,
     };
 }
 
@@ -260,7 +279,10 @@ static int open_services(struct sim_host *h)
     };
     memcpy(options.boot, boot, sizeof(boot));
     int rv = cluster_new(&options, &h->cluster);
-    return rv != 0 ? rv : replicator_new(&h->replica, h->meta, &h->replicator);
+    if (rv == 0) {
+        rv = replicator_new(&h->replica, h->meta, &h->replicator);
+    }
+    return rv != 0 ? rv : image_importer_new(&h->image, &h->importer);
 }
 
 static void process_gone(struct sim_host *h)
@@ -271,8 +293,19 @@ static void process_gone(struct sim_host *h)
     h->cluster = NULL;
     h->load = NULL;
     h->replicator = NULL;
+    h->importer = NULL;
     h->led_term = 0;
+    h->stopping = false;
     h->up = h->fatal = false;
+}
+
+static void cut_power(struct sim_host *h, struct kv *kv, enum sim_fs_crash_mode mode)
+{
+    unsigned unsynced = kv_mem_unsynced(kv);
+    unsigned keep = mode == SIM_FS_KEEP   ? unsynced
+                    : mode == SIM_FS_DROP ? 0
+                                          : (unsigned)world_below(h->w, unsynced + 1);
+    kv_mem_crash_keep(kv, keep);
 }
 
 /* A host that refuses to start: right only if its disk was hurt. */
@@ -282,11 +315,16 @@ static void refused(struct sim_host *h, int rv, const struct err *err)
     world_note(w, "host %u does not start: %s (%s)", h->n, err->msg, err_name(rv));
     process_gone(h);
     sim_crash(w->sim, h->n);
-    sim_fs_crash(h->raft_fs, 0, SIM_FS_KILL);
-    sim_fs_crash(h->blob_fs, 0, SIM_FS_KILL);
+    enum sim_fs_crash_mode mode = h->failing && !h->fragile ? SIM_FS_RANDOM : SIM_FS_KILL;
+    sim_fs_crash(h->raft_fs, world_below(w, UINT64_MAX), mode);
+    sim_fs_crash(h->blob_fs, world_below(w, UINT64_MAX), mode);
+    if (mode != SIM_FS_KILL) {
+        cut_power(h, h->meta_kv, mode);
+        cut_power(h, h->index_kv, mode);
+    }
     if (rv == TSR_ECORRUPT && h->rotten) {
         host_join_anew(h, false);
-    } else if (h->failing) {
+    } else if (h->failing || (h->log_full && rv == TSR_ENOSPC)) {
         h->failing = false;
         host_restart_after(h, 500);
     } else {
@@ -312,24 +350,18 @@ void host_start(struct sim_host *h)
         world_fail(h->w, "host %u: services: %s", h->n, err_name(rv));
     }
     h->up = true;
-    h->failing = h->io_error = false;
+    h->failing = h->stopping;
+    h->io_error = false;
+    net_started(h->w, h->n);
     rv = consensus_start(h->consensus);
     if (rv != 0) {
         world_fail(h->w, "host %u: consensus does not start: %s", h->n, err_name(rv));
     }
     cluster_start(h->cluster);
+    image_importer_watch(h->importer);
     world_note(h->w, "host %u up incarnation=%llu applied=%llu", h->n,
                (unsigned long long)(h->raft_id & 0xffff),
                (unsigned long long)consensus_applied(h->consensus));
-}
-
-static void cut_power(struct sim_host *h, struct kv *kv, enum sim_fs_crash_mode mode)
-{
-    unsigned unsynced = kv_mem_unsynced(kv);
-    unsigned keep = mode == SIM_FS_KEEP   ? unsynced
-                    : mode == SIM_FS_DROP ? 0
-                                          : (unsigned)world_below(h->w, unsynced + 1);
-    kv_mem_crash_keep(kv, keep);
 }
 
 void host_crash(struct sim_host *h, enum sim_fs_crash_mode mode)
@@ -345,6 +377,7 @@ void host_crash(struct sim_host *h, enum sim_fs_crash_mode mode)
     sim_group_pause(w->sim, h->n, 0);
     sim_fs_crash(h->raft_fs, world_below(w, UINT64_MAX), mode);
     sim_fs_crash(h->blob_fs, world_below(w, UINT64_MAX), mode);
+    check_log_crashed(h);
     kv_mem_fail_after(h->meta_kv, 0);
     kv_mem_fail_after(h->index_kv, 0);
     if (mode != SIM_FS_KILL) {
@@ -443,7 +476,7 @@ static void join_answered(struct meta_submit *req, int status, json_t *result,
     tsr_assert(h->raft_id >> 16 == h->n);
     h->formed = true;
     h->rejoining = false;
-    h->rotten = h->failing = false;
+    h->rotten = h->failing = h->fragile = false;
     world_note(h->w, "host %u joins as incarnation %llu", h->n,
                (unsigned long long)(h->raft_id & 0xffff));
     host_restart_after(h, 10 + world_below(h->w, 500));
@@ -519,9 +552,87 @@ void host_make(struct world *w, unsigned n)
     h->disk_pool = sim_pool_new(w->sim, n, 4, 50, 1500);
     h->cpu_pool = sim_pool_new(w->sim, n, 2, 10, 100);
     new_stores(h, true);
-    if (n != 1) {
-        join_start(h, false);
+}
+
+void host_join_first(struct sim_host *h)
+{
+    join_start(h, false);
+}
+
+/* --- replacing a host
+ * ----------------------------------------------------------------------------------------- */
+
+enum { REMOVE_RETRY_MS = 1000 };
+
+struct removing {
+    struct cluster_call call;
+    struct sim_host *h;
+};
+
+static bool is_removed(const struct sim_host *h)
+{
+    struct sim_host *ahead = host_ahead(h->w);
+    struct meta_view *view = NULL;
+    json_t *hosts = NULL, *host;
+    size_t i;
+    bool left = false;
+    if (ahead == NULL || meta_view_open(ahead->meta, &view) != 0) {
+        return false;
     }
+    (void)meta_host_list(view, &hosts);
+    meta_view_close(view);
+    json_array_foreach(hosts, i, host)
+    {
+        left = left || (json_int(host, "id", 0) == (int64_t)h->n &&
+                        strcmp(json_str_or(host, "state", ""), "left") == 0);
+    }
+    json_decref(hosts);
+    return left;
+}
+
+static void remove_answered(struct cluster_call *call, int status, json_t *result,
+                            const struct err *err)
+{
+    struct removing *r = call->arg;
+    (void)result;
+    world_note(r->h->w, "removal of host %u: %s", r->h->n, status == 0 ? "done" : err->msg);
+}
+
+/* Asked again, of any host, until the records say so. What was asked of a host that died is left
+ * behind. */
+static void remove_try(void *arg)
+{
+    struct sim_host *h = arg, *via = host_any(h->w);
+    if (is_removed(h)) {
+        world_note(h->w, "host %u is removed", h->n);
+        host_join_first(&h->w->hosts[h->replaced_by]);
+        return;
+    }
+    if (via != NULL) {
+        struct removing *r = calloc(1, sizeof(*r));
+        tsr_assert(r != NULL);
+        r->h = h;
+        r->call = (struct cluster_call){.loop = via->worker,
+                                        .method = "host.remove",
+                                        .args = json_pack("{s:s,s:b}", "host", h->name, "force", 1),
+                                        .cb = remove_answered,
+                                        .arg = r};
+        cluster_call(via->cluster, &r->call);
+    }
+    sim_after(h->w->sim, 0, REMOVE_RETRY_MS * 1000, remove_try, NULL, h);
+}
+
+void host_replace(struct sim_host *h)
+{
+    struct world *w = h->w;
+    tsr_assert(w->host_count < SIM_HOSTS_MAX);
+    host_crash(h, SIM_FS_KILL);
+    h->gone = true;
+    h->formed = false;
+    h->raft_id = 0;
+    h->replaced_by = ++w->host_count;
+    host_make(w, h->replaced_by);
+    sim_after(w->sim, 0, REMOVE_RETRY_MS * 1000, remove_try, NULL, h);
 }
 
 static void formed_cb(struct meta_submit *req, int status, json_t *result, const struct err *err)

@@ -15,7 +15,7 @@ struct options {
     uint64_t first, last;
     unsigned jobs, seconds;
     uint64_t chaos_ms;
-    uint32_t only;
+    uint64_t only;
     bool trace, twice, single, keep_going, all_count, all_kinds;
 };
 
@@ -261,7 +261,7 @@ static int usage(void)
 }
 
 /* "kill,pause" */
-static bool parse_only(const char *text, uint32_t *out)
+static bool parse_only(const char *text, uint64_t *out)
 {
     while (*text != '\0') {
         size_t n = strcspn(text, ","), i = 0;
@@ -272,7 +272,7 @@ static bool parse_only(const char *text, uint32_t *out)
         if (i == FAULT_COUNT) {
             return false;
         }
-        *out |= UINT32_C(1) << i;
+        *out |= UINT64_C(1) << i;
         text += n + (text[n] == ',');
     }
     return *out != 0;

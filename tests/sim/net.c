@@ -1,5 +1,6 @@
-/* Consensus messages: ordered while a connection lives; a connection that breaks loses what is on
- * its way, and its receiver is told later. */
+/* Consensus messages: ordered while a connection lives. When one breaks its receiver is told later;
+ * what was on its way is lost, or comes late: until the receiver has heard of the end, or of the
+ * next connection. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,14 @@ static void packet_free(void *arg)
     free(arg);
 }
 
+/* May still be delivered. */
+static bool connection_lives(const struct packet *p)
+{
+    const struct world *w = p->w;
+    return p->connection >= w->heard[p->from][p->to] && p->connection > w->lost[p->from][p->to] &&
+           w->hosts[p->from].raft_id == p->from_id;
+}
+
 static void packet_arrive(void *arg)
 {
     struct packet *p = arg;
@@ -36,8 +45,12 @@ static void packet_arrive(void *arg)
     }
     if (p->broken) {
         world_note(w, "net %u->%u connection gone", p->from, p->to);
+        if (w->heard[p->from][p->to] < p->connection) {
+            w->heard[p->from][p->to] = p->connection;
+        }
         consensus_disconnected(to->consensus, p->from_id);
-    } else if (w->connection[p->from][p->to] == p->connection) {
+    } else if (connection_lives(p)) {
+        w->heard[p->from][p->to] = p->connection;
         uint32_t crc = crc32c(0, p->data, p->size);
         world_mix(w, &crc, sizeof(crc));
         int rv = consensus_receive(to->consensus, p->from_id, p->data, p->size);
@@ -57,7 +70,7 @@ static struct packet *packet_new(struct world *w, unsigned from, unsigned to, co
     p->from = from;
     p->to = to;
     p->life = w->hosts[to].life;
-    p->connection = w->connection[from][to];
+    p->connection = w->connection[from][to] + 1; /* from 1 */
     p->from_id = w->hosts[from].raft_id;
     p->broken = data == NULL;
     p->size = size;
@@ -71,6 +84,9 @@ void net_break(struct world *w, unsigned from, unsigned to)
 {
     if (from == to) {
         return;
+    }
+    if (world_below(w, 2) == 0) {
+        w->lost[from][to] = w->connection[from][to] + 1;
     }
     w->connection[from][to]++;
     w->arrives_us[from][to] = 0;
@@ -120,9 +136,21 @@ void net_cut(struct world *w, unsigned from, unsigned to, bool cut)
         return;
     }
     w->cut[from][to] = cut;
-    sim_peers_cut(w->peers, from, to, cut);
+    if (w->hosts[from].life > 0 && w->hosts[to].life > 0) {
+        sim_peers_cut(w->peers, from, to, cut);
+    }
     if (cut) {
         net_break(w, from, to);
+    }
+}
+
+void net_started(struct world *w, unsigned n)
+{
+    for (unsigned i = 1; i <= w->host_count; i++) {
+        if (i != n && w->hosts[i].life > 0) {
+            sim_peers_cut(w->peers, n, i, w->cut[n][i]);
+            sim_peers_cut(w->peers, i, n, w->cut[i][n]);
+        }
     }
 }
 

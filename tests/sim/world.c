@@ -216,6 +216,9 @@ static void form(struct world *w)
                (unsigned long long)w->snapshot_entries);
     for (unsigned n = 1; n <= w->host_count; n++) {
         host_make(w, n);
+        if (n != 1) {
+            host_join_first(&w->hosts[n]);
+        }
     }
     host_bootstrap(&w->hosts[1]);
     if (!world_wait(w, check_formed, LOOK_MS, FORM_MS)) {

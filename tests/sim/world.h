@@ -5,9 +5,10 @@
  * net.c     consensus messages between hosts
  * host.c    one host: built as the daemon builds it, crashed, started again, joined anew
  * content.c what clients upload
- * client.c  clients: operations, retries, what they saw
+ * client*.c clients: operations, retries, what they saw
  * history.c what they saw must have an order (linearizability per image)
- * fault.c   what goes wrong, and never more at once than was promised
+ * fault*.c  what goes wrong, and never more at once than was promised
+ * check_log.c what must hold of the logs of all hosts
  * check.c   invariants while it runs and after healing
  * main.c    the command line
  *
@@ -27,7 +28,7 @@
 #include "tessera/image.h"
 
 enum {
-    SIM_HOSTS_MAX = 5,
+    SIM_HOSTS_MAX = 8, /* with those that replace others */
     SIM_CHUNK_BYTES = 4096,
     SIM_INDEX_MAX = 60000,
     SIM_TERM_MAX = 4000,
@@ -42,29 +43,39 @@ struct world;
 
 /* --- what goes wrong (X: name, weight) ---------------------------------------------------------
  */
-#define SIM_FAULTS(X)                                                 \
-    X(kill, 12)         /* the process ends; the disk stays */        \
-    X(power_drop, 6)    /* nothing unsynced survives */               \
-    X(power_keep, 3)    /* everything unsynced survives */            \
-    X(power_random, 8)  /* some of it does, torn */                   \
-    X(power_all, 3)     /* every host at once */                      \
-    X(pause, 8)         /* SIGSTOP and later SIGCONT */               \
-    X(isolate, 8)       /* one host from all others */                \
-    X(split, 4)         /* two halves */                              \
-    X(one_way, 6)       /* a hears b, b does not hear a */            \
-    X(loss, 5)          /* messages and connections are lost */       \
-    X(slow_links, 4)    /* every message takes long */                \
-    X(slow_disk, 5)     /* syncs of the log take long */              \
-    X(log_error, 4)     /* a call on the log's files fails */         \
-    X(blob_error, 5)    /* a call on the blobs' files fails */        \
-    X(blob_full, 4)     /* no space for blobs */                      \
-    X(store_error, 3)   /* a call of the metadata store fails */      \
-    X(index_error, 3)   /* a call of the chunk index fails */         \
-    X(clock, 4)         /* the wall clock jumps */                    \
-    X(wipe, 12)         /* the disks are new; the host joins again */ \
-    X(log_rot, 12)      /* bits of the log or the vote flip */        \
-    X(blob_rot, 8)      /* bits of a chunk flip */                    \
-    X(transfer, 9)      /* leadership is handed over */               \
+#define SIM_FAULTS(X)                                                               \
+    X(kill, 12)         /* the process ends; the disk stays */                      \
+    X(power_drop, 6)    /* nothing unsynced survives */                             \
+    X(power_keep, 4)    /* everything unsynced survives */                          \
+    X(power_random, 8)  /* some of it does, torn */                                 \
+    X(power_all, 4)     /* every host at once */                                    \
+    X(crash_start, 6)   /* it crashes, and again while it starts */                 \
+    X(pause, 8)         /* SIGSTOP and later SIGCONT */                             \
+    X(pause_all, 4)     /* of every host */                                         \
+    X(isolate, 8)       /* one host from all others */                              \
+    X(split, 5)         /* two halves */                                            \
+    X(one_way, 6)       /* a hears b, b does not hear a */                          \
+    X(loss, 5)          /* messages and connections are lost */                     \
+    X(slow_links, 5)    /* every message takes long */                              \
+    X(flap, 5)          /* connections break and come back, again and again */      \
+    X(slow_disk, 5)     /* syncs of the log take long */                            \
+    X(log_error, 5)     /* a call on the log's files fails */                       \
+    X(log_full, 5)      /* no space for the log */                                  \
+    X(blob_error, 5)    /* a call on the blobs' files fails */                      \
+    X(blob_full, 5)     /* no space for blobs */                                    \
+    X(store_error, 5)   /* a call of the metadata store fails */                    \
+    X(index_error, 5)   /* a call of the chunk index fails */                       \
+    X(clock, 5)         /* the wall clock jumps */                                  \
+    X(drift, 4)         /* the wall clock runs too fast or too slow */              \
+    X(wipe, 14)         /* the disks are new; the host joins again */               \
+    X(replace, 14)      /* a host is gone for good; another joins */                \
+    X(log_rot, 18)      /* bits of the log or the vote flip */                      \
+    X(log_lost, 22)     /* a write to the log or the vote never reaches the disk */ \
+    X(log_astray, 22)   /* it reaches the wrong place */                            \
+    X(blob_rot, 12)     /* bits of a chunk flip */                                  \
+    X(blob_lost, 30)    /* a write of a chunk never reaches the disk */             \
+    X(demote, 30)       /* a voter becomes standby; the planner undoes it */        \
+    X(transfer, 9)      /* leadership is handed over */                             \
     X(endpoint_move, 9) /* the admin endpoint is moved by hand */
 
 enum sim_fault {
@@ -91,9 +102,15 @@ struct sim_host {
     bool up;       /* the process runs */
     bool fatal;    /* it said that it can not go on */
     bool failing;  /* a disk call was ordered to fail: refusing to start may be right */
+    bool stopping; /* its disk was ordered to stop with the machine */
     bool io_error; /* calls on its blobs or their index failed since it started */
     bool rotten;   /* its log was damaged: it may refuse to start */
     bool rejoining, wants_join;
+    bool gone; /* removed for good */
+    unsigned replaced_by;
+    bool log_full; /* its log's disk has no room, or had none since it started */
+    bool fragile;  /* a write is missing on its disk and shows with the next power cut */
+    enum sim_fault rotten_fault; /* which kind of write */
     unsigned life;
     uint64_t paused_until_ms;
     uint64_t led_term;
@@ -106,6 +123,7 @@ struct sim_host {
     struct cluster *cluster;
     struct cluster_load *load;
     struct replicator *replicator;
+    struct image_importer *importer;
     struct peer_service service;
     struct replica_ctx replica;
     struct image_ctx image;
@@ -115,22 +133,30 @@ struct sim_host {
 /* --- clients -----------------------------------------------------------------------------------
  */
 
-#define SIM_OPS(X)   \
-    X(create)        \
-    X(patch)         \
-    X(put)           \
-    X(tag_add)       \
-    X(tag_remove)    \
-    X(member_add)    \
-    X(member_remove) \
-    X(delete)        \
-    X(upload)        \
-    X(abandon)       \
-    X(download)      \
-    X(show)          \
-    X(list)
+/* X: name, weight */
+#define SIM_OPS(X)      \
+    X(create, 5)        \
+    X(patch, 10)        \
+    X(put, 12)          \
+    X(update, 5)        \
+    X(tag_add, 8)       \
+    X(tag_remove, 6)    \
+    X(member_add, 5)    \
+    X(member_remove, 4) \
+    X(member_status, 4) \
+    X(visibility, 4)    \
+    X(deactivate, 3)    \
+    X(reactivate, 4)    \
+    X(delete, 3)        \
+    X(upload, 9)        \
+    X(stage, 3)         \
+    X(import, 8)        \
+    X(abandon, 2)       \
+    X(download, 13)     \
+    X(show, 17)         \
+    X(list, 3)
 enum sim_op {
-#define X(name) OP_##name,
+#define X(name, weight) OP_##name,
     SIM_OPS(X)
 #undef X
         OP_COUNT
@@ -145,11 +171,27 @@ struct sim_event {
     uint32_t value; /* name, register, tag bit, member bit, content */
     /* show */
     bool live;
-    uint32_t name, reg, tags, members, content;
+    uint32_t name, reg, tags, members, accepted, visibility, off, content, staged;
     unsigned fields; /* which of them were seen: SEEN_ */
 };
-enum { OUTCOME_OK, OUTCOME_ABSENT, OUTCOME_EXISTS, OUTCOME_MAYBE, OUTCOME_MISSING };
-enum { SEEN_NAME = 1, SEEN_REG = 2, SEEN_TAGS = 4, SEEN_MEMBERS = 8, SEEN_CONTENT = 16 };
+enum {
+    OUTCOME_OK,
+    OUTCOME_ABSENT, /* there is no such image */
+    OUTCOME_EXISTS,
+    OUTCOME_MAYBE,   /* no answer */
+    OUTCOME_MISSING, /* no such tag or member, or no image */
+    OUTCOME_DROPPED  /* an import that failed: what was staged is gone */
+};
+enum {
+    SEEN_NAME = 1,
+    SEEN_REG = 2,
+    SEEN_TAGS = 4,
+    SEEN_MEMBERS = 8,
+    SEEN_CONTENT = 16, /* and whether it is deactivated */
+    SEEN_VISIBILITY = 32,
+    SEEN_STAGED = 64
+};
+enum { SIM_ACCEPTED = 16, SIM_VISIBILITIES = 4 }; /* values of member_status, visibility */
 
 struct sim_image {
     char id[UUID_TEXT + 1];
@@ -183,7 +225,11 @@ struct world {
 
     /* network */
     bool cut[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    /* number of the newest connection; the newest that the receiver knows of; the newest of which
+     * all that was on its way is lost */
     unsigned connection[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    unsigned heard[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
+    unsigned lost[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
     uint64_t arrives_us[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
     unsigned loss_per_mille;
     uint64_t delay_min_us, delay_max_us;
@@ -201,6 +247,7 @@ struct world {
     uint8_t (*digests)[FSM_DIGEST_SIZE];
     bool *digest_known;
     uint64_t leader_of[SIM_TERM_MAX];
+    struct logs *logs; /* check_log.c */
     uint64_t last_check_ms;
     unsigned holder;
     uint64_t holder_changes, leaders;
@@ -208,7 +255,7 @@ struct world {
     /* faults */
     uint64_t faults[FAULT_COUNT];
     unsigned weights[FAULT_COUNT];
-    uint32_t only;    /* kinds of fault that may happen; 0 = all */
+    uint64_t only;    /* kinds of fault that may happen; 0 = all */
     unsigned damaged; /* the host whose disk was hurt and is not whole again; 0 = none */
     bool calm;        /* no new faults */
 };
@@ -234,18 +281,24 @@ uint64_t world_below(struct world *w, uint64_t limit);
 extern const struct consensus_net_ops sim_net_ops;
 void net_cut(struct world *w, unsigned from, unsigned to, bool cut); /* one way; calls too */
 void net_break(struct world *w, unsigned from, unsigned to);         /* the connection */
+void net_started(struct world *w, unsigned n); /* it has a process: cuts count for its calls */
 void net_heal(struct world *w);
 void net_speed(struct world *w, uint64_t min_us, uint64_t max_us);
 void net_loss(struct world *w, unsigned per_mille);
 
 /* host.c */
 void host_make(struct world *w, unsigned n);
+void host_join_first(struct sim_host *h); /* it never was in the cluster */
 void host_bootstrap(struct sim_host *h);
 void host_start(struct sim_host *h);
 void host_crash(struct sim_host *h, enum sim_fs_crash_mode mode);
 void host_restart_after(struct sim_host *h, uint64_t ms);
 void host_pause(struct sim_host *h, uint64_t ms);
-bool host_runs(const struct sim_host *h); /* up and not paused */
+bool host_runs(const struct sim_host *h);   /* up and not paused */
+unsigned hosts_live(const struct world *w); /* not gone for good */
+/* The host is gone for good; the others are asked to remove it until they have, then a new one
+ * joins. */
+void host_replace(struct sim_host *h);
 /* The host lost its log (and with @blobs everything): crash it, ask the others for a new
  * incarnation until they give one, start it. */
 void host_join_anew(struct sim_host *h, bool blobs);
@@ -276,14 +329,19 @@ void history_check(struct world *w); /* all images; fails the run */
 void faults_start(struct world *w);
 void faults_heal(struct world *w);
 
+/* check_log.c */
+void check_logs(struct world *w);
+void check_log_crashed(struct sim_host *h); /* before its process is gone */
+
 /* check.c */
 void check_step(struct world *w);
 void check_applied(struct sim_host *h, uint64_t index);
 void check_leader(struct sim_host *h, uint64_t term);
 bool check_formed(struct world *w);
 bool check_all_applied(struct world *w);
-/* The image was just said to be stored: its replicas are on the disks. */
-void check_acknowledged(struct sim_host *h, const char *id);
+/* The image was said to be stored: its replicas are on the disks. @now: just now, so there are as
+ * many as were promised. */
+void check_acknowledged(struct sim_host *h, const char *id, bool now);
 void check_end(struct world *w);
 /* Every image that clients may rely on is whole on some host other than @not. */
 bool check_images_elsewhere(struct world *w, unsigned not );

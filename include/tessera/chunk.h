@@ -188,6 +188,9 @@ void chunk_session_end(struct chunks *c, struct chunk_req *req);
 void chunk_manifest_get(struct chunks *c, struct chunk_req *req);
 /* Whether a sealed replica of manifest id is here: 0 or TSR_ENOENT. */
 void chunk_manifest_has(struct chunks *c, struct chunk_req *req);
+/* The same from the index alone, at once (it may be about to go). False also if the index can not
+ * be read. Any thread that may read stores. */
+bool chunk_manifest_here(struct chunks *c, const struct chunk_id *id);
 /* Manifests that were sealed here since the last call, malloc'ed; whoever drops what no image wants
  * looks at these, as a seal whose image never came to be leaves no other trace. Any thread.
  * TSR_ETOOBIG: so many that they are not known (or out of memory); list them all. */

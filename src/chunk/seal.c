@@ -224,6 +224,19 @@ static void has_run(struct work *work)
     req_finish(req, manifest_has(req->chunks, &req->id));
 }
 
+bool chunk_manifest_here(struct chunks *c, const struct chunk_id *id)
+{
+    struct kv_txn *txn;
+    struct manifest_row row;
+    if (kv_begin(c->index, false, &txn) != 0) {
+        return false;
+    }
+    struct index ix = index_of(c, txn);
+    int rv = index_manifest_get(&ix, id, &row);
+    kv_abort(c->index, txn);
+    return rv == 0 && row.state == ROW_NORMAL;
+}
+
 void chunk_manifest_has(struct chunks *c, struct chunk_req *req)
 {
     if (req_begin(c, req)) {

@@ -6,7 +6,7 @@
 
 #include "tessera/base/id.h"
 
-/* One that failed is due again although it is recorded: it may have been lost since. */
+/* What is recorded may still be missing: a host with new disks hears of all images from the log. */
 static void check_images(struct replicator *r, const struct chunk_id *id, const json_t *images)
 {
     bool failed = map_get(&r->backoffs, id->bytes, 32) != NULL, wanted = false;
@@ -17,7 +17,7 @@ static void check_images(struct replicator *r, const struct chunk_id *id, const 
         }
         bool recorded = want_recorded(image, r->ctx->self);
         wanted = true;
-        if (!recorded || failed) {
+        if (!recorded || failed || !chunk_manifest_here(r->ctx->chunks, id)) {
             replicator_add_job(r, id, image, recorded);
         }
     }

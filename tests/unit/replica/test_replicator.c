@@ -300,6 +300,19 @@ static void a_recorded_replica_that_is_gone_is_fetched_again(void **state)
     check_ok(env_manifest(&c.envs[3], chunk_manifest_has, &id));
 }
 
+/* A host with new disks hears from the log that it has all it had. */
+static void a_recorded_replica_that_never_came_is_fetched_at_once(void **state)
+{
+    (void)state;
+    start(3);
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2,3]", "[1,2,3]");
+    virtual_sleep(&c.v, 5000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+}
+
 static void a_quarantined_chunk_is_put_back(void **state)
 {
     (void)state;
@@ -506,6 +519,7 @@ static void many_images_are_filled_a_few_at_a_time(void **state)
 TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
           CASE(a_repair_goes_on_while_sources_die_and_ends_when_they_are_back),
           CASE(a_recorded_replica_that_is_gone_is_fetched_again),
+          CASE(a_recorded_replica_that_never_came_is_fetched_at_once),
           CASE(a_quarantined_chunk_is_put_back), CASE(a_deleted_image_is_dropped_and_collected),
           CASE(a_sealed_upload_that_is_not_active_yet_is_kept),
           CASE(a_sealed_upload_that_comes_to_nothing_is_dropped_soon),

@@ -12,7 +12,11 @@ enum verdict replicator_judge(struct replicator *r, struct meta_view *view,
     json_t *images;
     enum verdict verdict = VERDICT_DROP;
     hex_encode(id->bytes, 32, hex);
-    if (map_get(&r->jobs, id->bytes, 32) != NULL || meta_manifest_images(view, hex, &images) != 0) {
+    if (map_get(&r->jobs, id->bytes, 32) != NULL) {
+        return VERDICT_KEEP; /* its end is looked at */
+    }
+    if (meta_manifest_images(view, hex, &images) != 0) {
+        r->dirty = true; /* nobody asks again but a pass */
         return VERDICT_KEEP;
     }
     for (size_t i = 0; i < json_array_size(images) && verdict != VERDICT_KEEP; i++) {
@@ -53,13 +57,17 @@ static void dropped_cb(struct chunk_req *req, int status)
         log_info("replica", "replica dropped manifest=%s", hex);
         r->checks_dropped = true;
     }
-    drop_over(r, status == TSR_EBUSY);
+    drop_over(r, status != 0 && status != TSR_ENOENT);
 }
 
 static enum verdict judge_now(struct replicator *r)
 {
     struct meta_view *view;
-    if (r->closing || meta_view_open(r->meta, &view) != 0) {
+    if (r->closing) {
+        return VERDICT_KEEP;
+    }
+    if (meta_view_open(r->meta, &view) != 0) {
+        r->dirty = true;
         return VERDICT_KEEP;
     }
     enum verdict verdict = replicator_judge(r, view, &r->id);
@@ -119,7 +127,7 @@ static void marked_cb(struct chunk_req *req, int status)
 {
     struct replicator *r = req->arg;
     if (status != 0 || r->closing) {
-        drop_over(r, status == TSR_EBUSY);
+        drop_over(r, status != 0 && status != TSR_ENOENT);
         return;
     }
 #ifdef TSR_BREAK_DROP_BARRIER

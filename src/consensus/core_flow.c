@@ -154,7 +154,12 @@ static unsigned flow_room(const struct core *core, const struct flow *flow, uint
     unsigned count = 0;
     for (uint64_t i = flow->next; i <= flow->end && count < FLOW_ENTRIES_MAX; i++) {
         const struct entry *e = entries_get(&core->log, i);
-        if (!e || (e->type == ENTRY_CHANGE && i > core->durable)) {
+#ifdef TSR_BREAK_GUARD_R11
+        bool hold = false;
+#else
+        bool hold = e && e->type == ENTRY_CHANGE && i > core->durable;
+#endif
+        if (!e || hold) {
             break;
         }
         uint64_t bytes = core_bytes(core, i, i);

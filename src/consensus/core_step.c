@@ -85,9 +85,11 @@ static void take_append_result(struct core *core, const struct raft_message *rm,
                                const struct core_step *step)
 {
     struct raft_append_entries_result result = rm->append_entries_result;
+#ifndef TSR_BREAK_GUARD_R1 /* docs/simulation.md: what happens without each guard */
     if (step->stale) {
         guard_stale_reply(&result);
     }
+#endif
     struct message m = {.kind = MESSAGE_APPEND_RESULT};
     m.append_result.version = result.version;
     m.append_result.term = result.term;

@@ -23,6 +23,9 @@ void guard_stale_reply(struct raft_append_entries_result *result)
 
 bool guard_solo_election(const struct raft *r, uint64_t now_ms)
 {
+#ifdef TSR_BREAK_GUARD_R2
+    return false;
+#endif
     const struct raft_server *self = guard_self(r);
     if (r->state != RAFT_FOLLOWER || !self || self->role != RAFT_VOTER || r->snapshot.installing ||
         now_ms < raft_timeout(r)) {
@@ -37,6 +40,9 @@ bool guard_solo_election(const struct raft *r, uint64_t now_ms)
 
 bool guard_second_leader(const struct raft *r, const struct raft_message *m)
 {
+#ifdef TSR_BREAK_GUARD_R3
+    return false;
+#endif
     if (r->state != RAFT_LEADER) {
         return false;
     }
@@ -78,9 +84,16 @@ int guard_change(const struct raft *r, const struct conf *old, const struct conf
         return TSR_ENOTLEADER;
     }
     const struct consensus_member *self = conf_find(next, r->id);
+#ifndef TSR_BREAK_GUARD_R3
     if (!self || self->role != CONSENSUS_VOTER) {
         return TSR_ECONFLICT;
     }
+#else
+    (void)self;
+#endif
+#ifdef TSR_BREAK_GUARD_R4
+    own_term_committed = true;
+#endif
     if (!own_term_committed || r->configuration_uncommitted_index != 0 ||
         r->leader_state.promotee_id != 0 || r->leader_state.transferee != 0) {
         return TSR_EBUSY;
@@ -90,6 +103,9 @@ int guard_change(const struct raft *r, const struct conf *old, const struct conf
 
 unsigned guard_piece(const struct message_entry *entries, unsigned count)
 {
+#ifdef TSR_BREAK_GUARD_R5
+    return count;
+#endif
     for (unsigned i = 1; i < count; i++) {
         if (entries[i].type == ENTRY_CHANGE) {
             return i;
@@ -100,6 +116,9 @@ unsigned guard_piece(const struct message_entry *entries, unsigned count)
 
 unsigned guard_prev(const struct raft *r, struct raft_append_entries *append)
 {
+#ifdef TSR_BREAK_GUARD_R6
+    return 0;
+#endif
     uint64_t snapshot = r->trail.snapshot.index;
     if (append->prev_log_index >= snapshot) {
         return 0;
@@ -116,6 +135,9 @@ unsigned guard_prev(const struct raft *r, struct raft_append_entries *append)
 bool guard_late_refusal(const struct raft *r, uint64_t from,
                         const struct raft_append_entries_result *result)
 {
+#ifdef TSR_BREAK_GUARD_R7
+    return false;
+#endif
     raft_index match;
     return result->rejected != 0 && raft_match_index(r, from, &match) == 0 &&
            result->rejected <= match;
@@ -123,6 +145,9 @@ bool guard_late_refusal(const struct raft *r, uint64_t from,
 
 uint64_t guard_timer(uint64_t due_ms, uint64_t now_ms)
 {
+#ifdef TSR_BREAK_GUARD_R8
+    return due_ms;
+#endif
     uint64_t soonest = now_ms + GUARD_TIMER_MIN_MS;
     return due_ms < soonest ? soonest : due_ms;
 }
@@ -130,6 +155,9 @@ uint64_t guard_timer(uint64_t due_ms, uint64_t now_ms)
 bool guard_lend_vote(struct raft *r, const struct raft_message *m, uint64_t now_ms,
                      uint64_t heard_ms, int *role_out)
 {
+#ifdef TSR_BREAK_GUARD_R10
+    return false;
+#endif
     struct raft_server *self = guard_self(r);
     if (m->type != RAFT_REQUEST_VOTE || r->state != RAFT_FOLLOWER || !self ||
         self->role == RAFT_VOTER || now_ms - heard_ms < r->election_timeout) {
@@ -151,6 +179,9 @@ void guard_return_vote(struct raft *r, int role)
 
 void guard_pre_vote(const struct raft *r, struct raft_request_vote_result *result)
 {
+#ifdef TSR_BREAK_GUARD_R12
+    return;
+#endif
     if (result->pre_vote && !result->vote_granted && r->current_term > result->term) {
         result->term = r->current_term;
     }
@@ -158,6 +189,9 @@ void guard_pre_vote(const struct raft *r, struct raft_request_vote_result *resul
 
 void guard_disrupt(struct raft_request_vote *vote, bool in_timeout_now)
 {
+#ifdef TSR_BREAK_GUARD_R13
+    return;
+#endif
     if (!in_timeout_now) {
         vote->disrupt_leader = false;
     }
@@ -165,6 +199,9 @@ void guard_disrupt(struct raft_request_vote *vote, bool in_timeout_now)
 
 bool guard_vote_result(const struct raft *r)
 {
+#ifdef TSR_BREAK_GUARD_R14
+    return true;
+#endif
     return r->state == RAFT_CANDIDATE;
 }
 
@@ -192,5 +229,8 @@ int guard_catch_up(const struct raft *r, uint64_t id, uint64_t last_index)
 
 bool guard_installing(const struct raft *r)
 {
+#ifdef TSR_BREAK_GUARD_R17
+    return false;
+#endif
     return r->snapshot.installing;
 }

@@ -1,5 +1,6 @@
 /* tools/sim: one seed, or many in processes of their own. */
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,14 +185,24 @@ static double now_s(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int sig)
+{
+    (void)sig;
+    stopped = 1; /* what runs ends, and the totals are told */
+}
+
 static int hunt(const struct options *o)
 {
     struct job jobs[JOBS_MAX] = {0};
     uint64_t seed = o->first, hashes[JOBS_MAX] = {0};
     unsigned running = 0;
     double begin = now_s();
+    (void)signal(SIGTERM, on_stop);
+    (void)signal(SIGINT, on_stop);
     while (running > 0 || seed <= o->last) {
-        bool more = seed <= o->last && (totals.failed == 0 || o->keep_going) &&
+        bool more = seed <= o->last && stopped == 0 && (totals.failed == 0 || o->keep_going) &&
                     (o->seconds == 0 || now_s() - begin < o->seconds);
         if (!more && running == 0) {
             break;

@@ -22,22 +22,25 @@ def drive(cloud, results, title, verbs):
         results.note(f"{title}: {shell.count} commands")
 
 
+def drive_both(results, origin, openstack_verbs, cloud_for):
+    """Both clients at once, each with the cloud that cloud_for(title) makes; `origin` is the port of a web server."""
+    both = {"openstack": openstack_verbs,
+            "glance": lambda shell, cloud: verbs_glance.run(shell, cloud, f"http://127.0.0.1:{origin}")}
+    threads = [threading.Thread(target=drive, args=(cloud_for(title), results, title, verbs)) for title, verbs in both.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def main():
     origin = test_import.serve(test_import.Source)
     with clients.Relay() as relay:
         def body(cluster, results):
             relay.spread_over(cluster)
-            both = {"openstack": verbs_openstack.run,
-                    "glance": lambda shell, cloud: verbs_glance.run(shell, cloud, f"http://127.0.0.1:{origin}")}
             # Each client has projects of its own, so that lists hold what it made.
-            threads = []
-            for title, verbs in both.items():
-                cloud = clients.embedded_cloud(cluster, relay.url, os.path.join(cluster.dir, title), title + "-")
-                threads.append(threading.Thread(target=drive, args=(cloud, results, title, verbs)))
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            drive_both(results, origin, verbs_openstack.run, lambda title: clients.embedded_cloud(
+                cluster, relay.url, os.path.join(cluster.dir, title), title + "-"))
 
         settings = {**test_import.SETTINGS, "public_endpoint": relay.url, "import_ports": f"80, 443, {origin}"}
         return lib.run_test("clients_verbs", body, settings=settings)

@@ -30,6 +30,7 @@ void image_info_import(struct api_req *r);
 void image_info_stores(struct api_req *r);
 void image_info_stores_detail(struct api_req *r);
 void image_info_usage(struct api_req *r);
+void image_cache_off(struct api_req *r);
 void image_store_delete(struct api_req *r);
 void image_locations_list(struct api_req *r);
 

@@ -465,6 +465,10 @@ const struct api_route api_image_routes[] = {
     {HTTP_METHOD_GET, "/v2/info/stores/detail", image_info_stores_detail, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/usage", image_info_usage, API_READ | API_NO_BODY},
     {HTTP_METHOD_DELETE, "/v2/stores/{}/{}", image_store_delete, API_READ | API_NO_BODY},
+    {HTTP_METHOD_GET, "/v2/cache", image_cache_off, 0},
+    {HTTP_METHOD_DELETE, "/v2/cache", image_cache_off, 0},
+    {HTTP_METHOD_DELETE, "/v2/cache/{}", image_cache_off, 0},
+    {HTTP_METHOD_PUT, "/v2/cache/{}", image_cache_off, 0},
     {HTTP_METHOD_GET, "/v2/schemas/{}", image_schema, API_NO_BODY},
     {0},
 };

@@ -306,3 +306,9 @@ for who, request, status in (("admin", "GET /v2/cache", 200), ("member", "GET /v
                              ("admin", "PUT /v2/cache/<unknown>", 404), ("admin", "POST /v2/cache", 405),
                              ("admin", "POST /v2/cache/clean", 200), ("admin", "POST /v2/cache/prune", 200)):
     row(f"{who}: {request} is {status}", who, request, status, given="active", later=CACHE)
+for request in ("GET /v2/cache", "DELETE /v2/cache", "PUT /v2/cache/<id>", "DELETE /v2/cache/<id>"):
+    row(f"as long as there is no cache, {request} says so", "admin", request, 404, given="active",
+        has={"error/message": "Caching via API is not supported at this site."})
+    row(f"to others {request} is 403", "member", request, 403, given="active")
+row("POST of the cache is 405", "admin", "POST /v2/cache", 405, gives={"Allow": "GET, DELETE"})
+row("GET of an image in the cache is 405", "admin", "GET /v2/cache/<id>", 405, given="active", gives={"Allow": "DELETE, PUT"})

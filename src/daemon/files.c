@@ -28,6 +28,16 @@ static int read_pem(const char *dir, const char *name, char **out, struct err *e
     return rv == 0 ? 0 : err_set(err, rv, "%s can not be read: %s", path, err_text(rv));
 }
 
+/* host.json is the last file that forming writes; the metadata store is made by a member that runs.
+ */
+static bool was_member(const char *data_dir)
+{
+    char path[PATH_BYTES];
+    struct fs_stat st;
+    path_join(path, data_dir, "meta");
+    return fs_stat(fs_real(), path, &st) == 0;
+}
+
 int host_files_load(const char *data_dir, struct host_files *out, struct err *err)
 {
     char path[PATH_BYTES], *text = NULL;
@@ -35,6 +45,10 @@ int host_files_load(const char *data_dir, struct host_files *out, struct err *er
     memset(out, 0, sizeof(*out));
     path_join(path, data_dir, "host.json");
     int rv = fs_read_file(fs_real(), path, FILE_MAX, &text, &size);
+    if (rv == TSR_ENOENT && was_member(data_dir)) {
+        return err_set(err, TSR_ECORRUPT, "%s is missing, but there is a metadata store beside it",
+                       path);
+    }
     if (rv != 0) {
         return err_set(err, rv, "%s can not be read: %s", path, err_text(rv));
     }
@@ -64,7 +78,7 @@ int host_files_load(const char *data_dir, struct host_files *out, struct err *er
         (rv = read_pem(path, "host.key", &out->key_pem, err)) != 0 ||
         (rv = read_pem(path, "cluster.key", &key, err)) != 0) {
         host_files_free(out);
-        return rv;
+        return rv == TSR_ENOENT ? TSR_ECORRUPT : rv; /* there is a host.json, so this is a member */
     }
     if (hex_decode(key, strcspn(key, "\n"), out->cluster_key, 32) != 0) {
         rv = err_set(err, TSR_ECORRUPT, "%s/cluster.key is damaged", path);

@@ -184,6 +184,8 @@ def state(cluster, results):
     saved = data + ".saved"
     shutil.copytree(data, saved)
     for what, damage in {"a damaged host.json": lambda: zero(os.path.join(data, "host.json"), 0, 8),
+                         "a missing host.json": lambda: os.unlink(os.path.join(data, "host.json")),
+                         "a missing key": lambda: os.unlink(os.path.join(data, "certs", "host.key")),
                          "an image directory that is gone": lambda: shutil.rmtree(os.path.join(data, "blobs"))}.items():
         damage()
         code, lines = attempt(cluster, victim)

@@ -15,6 +15,7 @@ enum {
     LOOK_MS = 50,
     SETTLED_LOOK_MS = 200, /* looks at every image on every host */
     OPS_MIN = 520,
+    FAULTS_MIN = 3,
 };
 
 static struct world *the_world; /* for the handler of a failed assertion */
@@ -244,6 +245,15 @@ static void heal(struct world *w)
     world_note(w, "settled");
 }
 
+static uint64_t faults_seen(const struct world *w)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < FAULT_COUNT; i++) {
+        sum += w->faults[i];
+    }
+    return sum;
+}
+
 void world_run(struct world *w, uint64_t chaos_ms)
 {
     form(w);
@@ -251,7 +261,8 @@ void world_run(struct world *w, uint64_t chaos_ms)
     faults_start(w);
     uint64_t begin = world_ms(w);
     while (world_ms(w) - begin < chaos_ms ||
-           (w->ops_done < OPS_MIN && world_ms(w) - begin < CHAOS_MAX_MS)) {
+           ((w->ops_done < OPS_MIN || faults_seen(w) < FAULTS_MIN) &&
+            world_ms(w) - begin < CHAOS_MAX_MS)) {
         world_for(w, 100);
     }
     heal(w);

@@ -8,6 +8,7 @@
  * found and nothing later runs. When the client goes away the handler's on_dead runs, and the
  * memory is freed when the last service call has come back (refs). */
 #include "api/face.h"
+#include "api/image_face.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -203,6 +204,9 @@ static const char *status_title(int status)
 
 void api_error_status(struct api_req *r, int status, const char *message)
 {
+    if (r->route != NULL && (r->route->flags & API_DATA) != 0) {
+        status = image_upload_status(r, status);
+    }
     if (status == 401) {
         char url[512], header[1200];
         api_public_url(r, url, sizeof(url));

@@ -17,7 +17,8 @@ enum api_flags {
     API_LOCAL = 32,         /* only over the local socket */
     API_ADMIN = 64,         /* role admin (or the local socket) */
     API_UNFORMED = 128,     /* works on a host that is not in a cluster */
-    API_IDENTITY = 256,     /* errors and 401 in the identity service's form */
+    API_DATA = 512,     /* the body is image data, which a client may not be able to send twice */
+    API_IDENTITY = 256, /* errors and 401 in the identity service's form */
 };
 
 /* Pattern: "/v2/images/{}/file"; {} matches one non-empty segment, decoded into r->args[n]. */

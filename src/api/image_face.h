@@ -16,6 +16,9 @@ void image_empty_cb(void *arg, int status, json_t *result, const struct err *err
 void image_json_cb(void *arg, int status, json_t *result, const struct err *err);
 /* Media type of a Content-Type value, parameters apart, any letter case. */
 bool image_media_is(const char *content_type, const char *media);
+/* The status of a failed PUT of image data: 503 only to those who can send the data again. In
+ * image_file.c. */
+int image_upload_status(const struct api_req *r, int status);
 /* X-Tessera-Stale on replies that api_json does not make. */
 void image_set_stale(struct api_req *r);
 

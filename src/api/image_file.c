@@ -9,8 +9,24 @@
 #include <string.h>
 
 #include "api/image_face.h"
+#include "tessera/base/assert.h"
 #include "tessera/base/str.h"
 #include "tessera/image/import.h"
+
+/* The OpenStack clients that send a request again by themselves after a 503 (openstacksdk, Nova's
+ * use of glanceclient) send what is left of a body that they have read already: what was to be an
+ * image would become its tail, or nothing, and nobody were told. */
+int image_upload_status(const struct api_req *r, int status)
+{
+    static const char *const agents[] = {"openstacksdk", "keystoneauth", "glanceclient"};
+    const char *agent = http_header(r->http, "User-Agent");
+    for (size_t i = 0; i < array_len(agents) && agent != NULL && status == 503; i++) {
+        if (strstr(agent, agents[i]) != NULL) {
+            return 502;
+        }
+    }
+    return status;
+}
 
 /* --- PUT
  * -------------------------------------------------------------------------------------------- */
@@ -356,7 +372,7 @@ static void get_file(struct api_req *r)
 
 const struct api_route api_image_file_routes[] = {
     {HTTP_METHOD_GET, "/v2/images/{}/file", get_file, API_READ | API_NO_BODY},
-    {HTTP_METHOD_PUT, "/v2/images/{}/file", put_file, 0},
-    {HTTP_METHOD_PUT, "/v2/images/{}/stage", put_stage, 0},
+    {HTTP_METHOD_PUT, "/v2/images/{}/file", put_file, API_DATA},
+    {HTTP_METHOD_PUT, "/v2/images/{}/stage", put_stage, API_DATA},
     {0},
 };

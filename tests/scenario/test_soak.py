@@ -22,6 +22,7 @@ import test_import
 from test_failover import Model, in_parallel, settle, verify
 
 ALONE = True
+LONG_ONLY = True
 SECONDS = int(os.environ.get("SOAK_SECONDS", "600" if lib.LONG else "40"))
 RAW, SDK, CLI = (36, 8, 4) if lib.LONG else (18, 4, 2)
 IMAGES_MAX = 150

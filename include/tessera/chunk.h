@@ -161,6 +161,7 @@ struct chunk_req {
     int (*step)(struct chunk_req *, void *txn); /* what the index thread does for it */
     void (*then)(struct chunk_req *); /* what follows on the index thread, after the commit */
     int status;
+    unsigned ends_seen;
     void *extra;
 };
 
@@ -182,7 +183,8 @@ void chunk_release(struct chunks *c, struct chunk_place *place); /* any thread *
  * its directories; the manifest is written and synced; references are taken in one transaction; the
  * session's reservations on it end. TSR_ENOENT + missing. Idempotent. */
 void chunk_seal(struct chunks *c, struct chunk_req *req);
-/* Drop the session's reservations (upload ended or was given up). */
+/* Drop the session's reservations (upload ended or was given up). What comes of the session later
+ * is refused with TSR_ECANCELED. */
 void chunk_session_end(struct chunks *c, struct chunk_req *req);
 /* The manifest named id, verified against its name. TSR_ENOENT, TSR_ECORRUPT. Out: manifest. */
 void chunk_manifest_get(struct chunks *c, struct chunk_req *req);

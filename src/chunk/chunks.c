@@ -205,9 +205,26 @@ void index_unpark(struct chunks *c)
 
 /* --- sessions ------------------------------------------------------------------------------- */
 
+/* A put that its session has given up may still be on its way, or wait here for a thread: what it
+ * would reserve after the end nobody would let go. */
 int session_touch(struct chunks *c, const uint8_t *session)
 {
+    if (map_get(&c->ended, session, SESSION_ID_SIZE) != NULL) {
+        return TSR_ECANCELED;
+    }
     return map_put(&c->sessions, session, SESSION_ID_SIZE,
+                   (void *)(uintptr_t)(loop_now_ms(c->loop) + 1));
+}
+
+static int session_over(struct chunks *c, const uint8_t *session)
+{
+    map_del(&c->sessions, session, SESSION_ID_SIZE);
+    atomic_fetch_add(&c->ends, 1);
+    if (c->ended.count >= ENDED_MAX) { /* more than ends in ENDED_MS: begin anew */
+        map_free(&c->ended);
+        map_init(&c->ended);
+    }
+    return map_put(&c->ended, session, SESSION_ID_SIZE,
                    (void *)(uintptr_t)(loop_now_ms(c->loop) + 1));
 }
 
@@ -215,10 +232,7 @@ static int session_end_step(struct chunk_req *req, void *txn)
 {
     struct index ix = index_of(req->chunks, txn);
     int rv = index_session_end(&ix, req->session);
-    if (rv == 0) {
-        map_del(&req->chunks->sessions, req->session, SESSION_ID_SIZE);
-    }
-    return rv;
+    return rv == 0 ? session_over(req->chunks, req->session) : rv;
 }
 
 static void finish_then(struct chunk_req *req)
@@ -252,14 +266,27 @@ static int put_step(struct chunk_req *req, void *txn)
     }
     if (rv == 0) {
         req->extra = row.lost ? req : NULL; /* to be told that it is found */
+        req->ends_seen = atomic_load(&req->chunks->ends);
     }
     return rv;
 }
 
-static int found_step(struct chunk_req *req, void *txn)
+/* Behind a put: a lost chunk is found; and the row of a chunk whose session ended while it was
+ * written may have been collected before the file was there: it is made again, for nobody, so that
+ * the file is collected too. */
+static int behind_put_step(struct chunk_req *req, void *txn)
 {
     struct index ix = index_of(req->chunks, txn);
-    return index_chunk_lost(&ix, &req->id, false);
+    bool deleting = false;
+    int rv = req->extra != NULL ? index_chunk_lost(&ix, &req->id, false) : 0;
+    if (rv != 0 || map_get(&req->chunks->ended, req->session, SESSION_ID_SIZE) == NULL) {
+        return rv;
+    }
+    rv = index_reserve_chunk(&ix, req->session, &req->id, &deleting);
+    if (rv == 0 && deleting) {
+        return STEP_PARK;
+    }
+    return rv == 0 ? index_session_end(&ix, req->session) : rv;
 }
 
 /* Is there room for @size more? The answer of the file system is asked for once a second. */
@@ -305,8 +332,8 @@ static void put_run(struct work *work)
             ops->close(c->store, &place);
         }
     }
-    if (rv == 0 && req->extra != NULL) {
-        index_step(req, found_step, finish_then);
+    if (rv == 0 && (req->extra != NULL || atomic_load(&c->ends) != req->ends_seen)) {
+        index_step(req, behind_put_step, finish_then);
         return;
     }
     req_finish(req, rv);
@@ -434,6 +461,7 @@ static int set_clean(struct chunks *c, uint8_t clean)
 static void free_service(struct chunks *c)
 {
     map_free(&c->sessions);
+    map_free(&c->ended);
     map_free(&c->marks);
     map_free(&c->deleting);
     map_free(&c->dropping);
@@ -542,6 +570,7 @@ int chunks_open(const struct chunks_options *options, struct chunks **out, struc
     c->index = options->index;
     c->loop = options->loop;
     map_init(&c->sessions);
+    map_init(&c->ended);
     map_init(&c->marks);
     map_init(&c->deleting);
     map_init(&c->dropping);

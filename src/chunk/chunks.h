@@ -18,7 +18,11 @@
 
 /* An index step says this instead of 0: a chunk it needs is being deleted; run it again afterwards.
  */
-enum { STEP_PARK = 1 };
+enum {
+    STEP_PARK = 1,
+    ENDED_MS = 15 * 60 * 1000, /* no message of a session is under way for so long after its end */
+    ENDED_MAX = 64 * 1024,
+};
 
 struct drain {
     struct work work;
@@ -40,6 +44,8 @@ struct chunks {
     /* index thread only */
     struct chunk_req *parked;
     struct map sessions; /* session -> last used (ms + 1, as a pointer) */
+    atomic_uint ends;    /* of sessions, so far */
+    struct map ended;    /* session -> when it ended, likewise, for ENDED_MS */
     struct map marks;    /* manifest id: chunk_manifest_mark */
     struct map deleting; /* chunk id: being unlinked */
     struct map dropping; /* manifest id: being dropped */
@@ -79,7 +85,7 @@ static inline struct chunk_req *req_of(struct work *work)
 /* Common start of each call: false when the service closes (the callback will say so). */
 bool req_begin(struct chunks *c, struct chunk_req *req);
 
-/* Index thread: note that a session is alive. */
+/* Index thread: note that a session is alive. TSR_ECANCELED: it has ended. */
 int session_touch(struct chunks *c, const uint8_t *session);
 static inline struct index index_of(struct chunks *c, void *txn)
 {

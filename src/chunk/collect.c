@@ -28,9 +28,25 @@ static struct collect *collect_of(struct chunk_req *req)
     return container_of(req, struct collect, req);
 }
 
+/* No message is under way for so long. */
+static void forget_ended(struct chunks *c, uint64_t now)
+{
+    size_t at = 0, size;
+    const void *key;
+    void *value;
+    while (map_next(&c->ended, &at, &key, &size, &value)) {
+        if (now - (uint64_t)(uintptr_t)value >= ENDED_MS) {
+            uint8_t session[SESSION_ID_SIZE];
+            memcpy(session, key, SESSION_ID_SIZE);
+            map_del(&c->ended, session, size);
+        }
+    }
+}
+
 static int expire_sessions(struct chunks *c, struct index *ix)
 {
     uint64_t now = loop_now_ms(c->loop) + 1;
+    forget_ended(c, now);
     uint8_t old[EXPIRE_MAX][SESSION_ID_SIZE];
     unsigned n = 0;
     size_t at = 0, size;

@@ -114,7 +114,8 @@ static inline void waiting_cb(struct chunk_req *req, int status)
 static inline struct waiting waiting_for(struct host_env *e, unsigned session)
 {
     struct waiting w = {.req = {.loop = &e->v->loop, .cb = waiting_cb}};
-    memset(w.req.session, (int)session, SESSION_ID_SIZE);
+    memset(w.req.session, (int)(session & 0xff), SESSION_ID_SIZE);
+    w.req.session[0] = (uint8_t)(session >> 8);
     return w;
 }
 

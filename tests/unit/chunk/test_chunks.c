@@ -67,6 +67,21 @@ static void chunks_of_a_given_up_session_are_collected(void **state)
     check_int(stats().chunk_count, 0);
 }
 
+/* A message that was overtaken by the end of its session: nobody would end it again. */
+static void what_comes_after_the_end_of_its_session_is_refused(void **state)
+{
+    (void)state;
+    check_ok(env_put(&e, 1, 5));
+    check_ok(env_session_end(&e, 1));
+    check_code(env_put(&e, 1, 6), TSR_ECANCELED);
+    check_code(env_put(&e, 1, 5), TSR_ECANCELED);
+    check_int(env_collect(&e), 1);
+    check_int(stats().chunk_count, 0);
+    check_ok(env_put(&e, 2, 6)); /* others go on */
+    check_ok(env_session_end(&e, 2));
+    check_int(env_collect(&e), 1);
+}
+
 static void a_sealed_manifest_keeps_its_chunks_and_a_drop_lets_them_go(void **state)
 {
     (void)state;
@@ -160,9 +175,10 @@ static void a_put_during_a_collection_never_loses_its_chunk(void **state)
     (void)state;
     for (unsigned round = 0; round < 300; round++) {
         uint8_t data[TEST_CHUNK];
-        check_ok(env_put(&e, 1, 1));
-        check_ok(env_session_end(&e, 1));
-        struct waiting gc = waiting_for(&e, 0), put = waiting_for(&e, 2);
+        const unsigned first = 2 * round + 1, second = first + 1;
+        check_ok(env_put(&e, first, 1));
+        check_ok(env_session_end(&e, first));
+        struct waiting gc = waiting_for(&e, 0), put = waiting_for(&e, second);
         gc.req.arg = &gc;
         put.req.arg = &put;
         content(1, data, sizeof data, &put.req.id);
@@ -175,12 +191,12 @@ static void a_put_during_a_collection_never_loses_its_chunk(void **state)
         chunk_put(e.chunks, &put.req);
         virtual_until(&v, &put.done);
         check_ok(put.status);
-        check_ok(env_seal(&e, 2, (unsigned[]){1}, 1, NULL));
+        check_ok(env_seal(&e, second, (unsigned[]){1}, 1, NULL));
         virtual_until(&v, &gc.done);
         check_ok(env_get(&e, 1));
         struct chunk_id id;
-        check_ok(env_seal(&e, 2, (unsigned[]){1}, 1, &id));
-        check_ok(env_session_end(&e, 2));
+        check_ok(env_seal(&e, second, (unsigned[]){1}, 1, &id));
+        check_ok(env_session_end(&e, second));
         check_ok(env_manifest(&e, chunk_manifest_drop, &id));
     }
 }
@@ -371,6 +387,7 @@ static void requests_after_close_has_begun_are_canceled(void **state)
 
 TEST_MAIN(CASE(a_chunk_comes_back_as_it_was_put),
           CASE(a_second_put_of_the_same_chunk_writes_nothing),
+          CASE(what_comes_after_the_end_of_its_session_is_refused),
           CASE(chunks_of_a_given_up_session_are_collected),
           CASE(a_sealed_manifest_keeps_its_chunks_and_a_drop_lets_them_go),
           CASE(sealing_lists_what_is_missing),

@@ -280,7 +280,8 @@ def witness(cluster, results):
                       not does(cluster, "host1", "host", "role", "host2", "witness"))
         results.check("an unknown role is refused", not does(cluster, "host1", "host", "role", "host2", "voter"))
         results.check("the witness is made an image host, and fills itself",
-                      does(cluster, "host1", "host", "role", "host3", "image") and lib.wait_until(
+                      lib.wait_until(lambda: does(cluster, "host1", "host", "role", "host3", "image"), 20) and
+                      lib.wait_until(
                           lambda: hosts_of(cluster)["host3"]["roles"] == ["image"] and
                           hosts_of(cluster)["host3"]["report"]["replicas_present"] ==
                           hosts_of(cluster)["host1"]["report"]["replicas_present"] and

@@ -155,14 +155,17 @@ int property_rules_parse(const char *text, size_t size, bool policies,
                          struct err *err)
 {
     struct property_rules *r = calloc(1, sizeof(*r));
-    char *copy = strndup(text, size), *at = copy, line[LINE_SIZE];
+    char *copy = calloc(1, size + 1), *at = copy, line[LINE_SIZE];
     struct err why = {0};
-    int rv = r != NULL && copy != NULL ? 0 : err_set(err, TSR_ENOMEM, "out of memory");
-    if (rv == 0) {
-        r->policies = policies;
-        r->rules = rules;
-        rv = strlen(copy) == size ? 0 : err_set(err, TSR_EINVAL, "this is no text");
+    if (r == NULL || copy == NULL) {
+        free(r);
+        free(copy);
+        return err_set(err, TSR_ENOMEM, "out of memory");
     }
+    memcpy(copy, text, size);
+    r->policies = policies;
+    r->rules = rules;
+    int rv = strlen(copy) == size ? 0 : err_set(err, TSR_EINVAL, "this is no text");
     for (unsigned number = 1; rv == 0 && *at != '\0'; number++) {
         size_t n = strcspn(at, "\n");
         if (n >= sizeof(line)) {

@@ -231,9 +231,15 @@ static int check_circle(struct policy_rules *r, struct named_rule *rule, struct 
 int policy_rules_parse(const char *text, size_t size, struct policy_rules **out, struct err *err)
 {
     struct policy_rules *r = calloc(1, sizeof(*r));
-    char *copy = strndup(text, size);
-    int rv = r != NULL && copy != NULL ? 0 : err_set(err, TSR_ENOMEM, "out of memory");
-    if (rv == 0 && (strlen(copy) != size || !utf8_valid(copy, size))) {
+    char *copy = calloc(1, size + 1);
+    int rv = 0;
+    if (r == NULL || copy == NULL) {
+        free(r);
+        free(copy);
+        return err_set(err, TSR_ENOMEM, "out of memory");
+    }
+    memcpy(copy, text, size);
+    if (strlen(copy) != size || !utf8_valid(copy, size)) {
         rv = err_set(err, TSR_EINVAL, "this is no UTF-8 text");
     }
     if (rv == 0) {

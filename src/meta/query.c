@@ -298,7 +298,7 @@ static int page_start(struct meta_list *r, bool ties)
 static int page_step(struct meta_list *r)
 {
     struct kv_val tail;
-    struct meta_text text;
+    struct meta_text text = {0};
     if (r->count >= r->want) {
         return 1;
     }
@@ -323,7 +323,7 @@ static int go_by_order(struct meta_list *r);
 static int pick_step(struct meta_list *r)
 {
     struct kv_val tail;
-    struct meta_text text;
+    struct meta_text text = {0};
     if (r->tried++ == PICK_MAX) { /* not so few */
         picks_free(r);
         streams_close(&r->streams);
@@ -345,7 +345,7 @@ static int pick_ids(struct meta_list *r, const struct meta_filter *f)
     int rc = 0;
     for (size_t i = 0; i < f->value_count && rc >= 0; i++) {
         struct key id;
-        struct meta_text text;
+        struct meta_text text = {0};
         bool again = false;
         for (size_t n = 0; n < i; n++) {
             again = again || is(f->values[n], f->values[i]);
@@ -390,7 +390,7 @@ static int runs_start(struct meta_list *r)
 static int runs_step(struct meta_list *r)
 {
     struct kv_val tail;
-    struct meta_text text;
+    struct meta_text text = {0};
     int rc = streams_next(&r->streams, &tail);
     if (rc == TSR_ENOENT) {
         rc = picks_flush(r);

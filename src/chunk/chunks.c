@@ -207,9 +207,14 @@ void index_unpark(struct chunks *c)
 
 /* A put that its session has given up may still be on its way, or wait here for a thread: what it
  * would reserve after the end nobody would let go. */
+bool session_ended(const struct chunks *c, const uint8_t *session)
+{
+    return map_get(&c->ended, session, SESSION_ID_SIZE) != NULL;
+}
+
 int session_touch(struct chunks *c, const uint8_t *session)
 {
-    if (map_get(&c->ended, session, SESSION_ID_SIZE) != NULL) {
+    if (session_ended(c, session)) {
         return TSR_ECANCELED;
     }
     return map_put(&c->sessions, session, SESSION_ID_SIZE,
@@ -279,7 +284,7 @@ static int behind_put_step(struct chunk_req *req, void *txn)
     struct index ix = index_of(req->chunks, txn);
     bool deleting = false;
     int rv = req->extra != NULL ? index_chunk_lost(&ix, &req->id, false) : 0;
-    if (rv != 0 || map_get(&req->chunks->ended, req->session, SESSION_ID_SIZE) == NULL) {
+    if (rv != 0 || !session_ended(req->chunks, req->session)) {
         return rv;
     }
     rv = index_reserve_chunk(&ix, req->session, &req->id, &deleting);

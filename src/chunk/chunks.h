@@ -87,6 +87,7 @@ bool req_begin(struct chunks *c, struct chunk_req *req);
 
 /* Index thread: note that a session is alive. TSR_ECANCELED: it has ended. */
 int session_touch(struct chunks *c, const uint8_t *session);
+bool session_ended(const struct chunks *c, const uint8_t *session);
 static inline struct index index_of(struct chunks *c, void *txn)
 {
     return (struct index){.kv = c->index, .txn = txn, .deleting = &c->deleting};

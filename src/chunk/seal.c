@@ -44,6 +44,10 @@ static int seal_commit_step(struct chunk_req *req, void *txn)
     if (rv == 0 && is_dropping(c, &req->id)) {
         return STEP_PARK;
     }
+    if (session_ended(c, req->session)) { /* while it sealed */
+        req->status = TSR_ECANCELED;
+        return 0;
+    }
     if (rv == 0 && row.state != ROW_NORMAL) { /* a drop that failed at its end: still counted */
         row.state = ROW_NORMAL;
         rv = index_manifest_put(&ix, &req->id, &row);
@@ -141,15 +145,15 @@ static int seal_reserve_step(struct chunk_req *req, void *txn)
     if (rv == 0 && is_dropping(c, &req->id)) {
         return STEP_PARK; /* being dropped: seal it anew afterwards */
     }
-    if (rv == 0) { /* what stays is kept; its chunks are still looked at below */
-        rv = index_reserve_manifest(&ix, req->session, &req->id);
-    }
-    if (rv == TSR_ENOENT) {
-        rv = 0;
-    }
-    map_del(&c->marks, req->id.bytes, 32);
-    if (rv == 0) {
+    bool known = rv == 0;
+    if (rv == 0 || rv == TSR_ENOENT) {
         rv = session_touch(c, req->session);
+    }
+    if (rv == 0) {
+        map_del(&c->marks, req->id.bytes, 32);
+    }
+    if (rv == 0 && known) { /* what stays is kept; its chunks are still looked at below */
+        rv = index_reserve_manifest(&ix, req->session, &req->id);
     }
     for (uint32_t i = 0; rv == 0 && i < req->manifest.count; i++) {
         bool deleting = false;

@@ -111,11 +111,16 @@ static inline void waiting_cb(struct chunk_req *req, int status)
     w->status = status;
 }
 
+static inline void session_id(unsigned session, uint8_t id[SESSION_ID_SIZE])
+{
+    memset(id, (int)(session & 0xff), SESSION_ID_SIZE);
+    id[0] = (uint8_t)(session >> 8);
+}
+
 static inline struct waiting waiting_for(struct host_env *e, unsigned session)
 {
     struct waiting w = {.req = {.loop = &e->v->loop, .cb = waiting_cb}};
-    memset(w.req.session, (int)(session & 0xff), SESSION_ID_SIZE);
-    w.req.session[0] = (uint8_t)(session >> 8);
+    session_id(session, w.req.session);
     return w;
 }
 

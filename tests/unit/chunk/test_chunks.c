@@ -82,6 +82,46 @@ static void what_comes_after_the_end_of_its_session_is_refused(void **state)
     check_int(env_collect(&e), 1);
 }
 
+/* At whatever step of the seal the end comes, of a manifest that is new or known. */
+static void a_session_that_ends_while_it_seals_keeps_nothing(void **state)
+{
+    (void)state;
+    unsigned session = 0, refused = 0;
+    for (unsigned n = 0; n < 40; n++) {
+        bool known = n % 2 == 1;
+        char *data;
+        size_t size;
+        struct chunk_id id;
+        if (known) {
+            check_ok(env_put(&e, ++session, 1));
+            check_ok(env_seal(&e, session, (unsigned[]){1}, 1, NULL));
+            check_ok(env_session_end(&e, session));
+        }
+        check_ok(env_put(&e, ++session, 1));
+        struct waiting seal = waiting_for(&e, session);
+        seal.req.arg = &seal;
+        manifest_of((unsigned[]){1}, 1, &data, &size, &seal.req.id);
+        id = seal.req.id;
+        seal.req.data = data;
+        seal.req.size = size;
+        chunk_seal(e.chunks, &seal.req);
+        for (unsigned step = 0; step < n / 2; step++) {
+            virtual_ready_step(&v);
+        }
+        check_ok(env_session_end(&e, session));
+        virtual_until(&v, &seal.done);
+        refused += seal.status == TSR_ECANCELED;
+        int rv = env_manifest(&e, chunk_manifest_drop, &id);
+        check_code(rv, rv == 0 ? 0 : TSR_ENOENT); /* and not TSR_EBUSY */
+        free(data);
+        free(seal.req.missing);
+        env_collect(&e);
+        check_int(stats().chunk_count, 0);
+        check_int(stats().reserved_count, 0);
+    }
+    check(refused > 4);
+}
+
 static void a_sealed_manifest_keeps_its_chunks_and_a_drop_lets_them_go(void **state)
 {
     (void)state;
@@ -388,6 +428,7 @@ static void requests_after_close_has_begun_are_canceled(void **state)
 TEST_MAIN(CASE(a_chunk_comes_back_as_it_was_put),
           CASE(a_second_put_of_the_same_chunk_writes_nothing),
           CASE(what_comes_after_the_end_of_its_session_is_refused),
+          CASE(a_session_that_ends_while_it_seals_keeps_nothing),
           CASE(chunks_of_a_given_up_session_are_collected),
           CASE(a_sealed_manifest_keeps_its_chunks_and_a_drop_lets_them_go),
           CASE(sealing_lists_what_is_missing),

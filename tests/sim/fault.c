@@ -305,13 +305,23 @@ static void demoted(void *arg, int status)
     }
 }
 
-/* Two voters must be left, so that nothing stops for long. */
+static bool some_log_hurt(struct world *w)
+{
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        if (w->hosts[n].rotten) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Two voters must be left that can vouch for their logs, so that nothing stops for long. */
 static bool demote(struct world *w, struct sim_host *h)
 {
     static struct consensus_status st;
     struct sim_host *leader = host_leader(w);
     unsigned voters = 0;
-    if (leader == NULL || leader == h || h->gone || !check_formed(w)) {
+    if (leader == NULL || leader == h || h->gone || some_log_hurt(w) || !check_formed(w)) {
         return false;
     }
     consensus_status(leader->consensus, &st);

@@ -104,7 +104,7 @@ static void on_fatal(void *arg, int code, const char *reason)
 {
     struct sim_host *h = arg;
     world_note(h->w, "host %u stops: %s (%s)", h->n, reason, err_name(code));
-    if (!h->failing && !h->rotten && !(h->log_full && code == TSR_ENOSPC)) {
+    if (!h->failing && !h->rotten) {
         world_fail(h->w, "host %u stops, though its disk never failed: %s (%s)", h->n, reason,
                    err_name(code));
     }
@@ -324,7 +324,7 @@ static void refused(struct sim_host *h, int rv, const struct err *err)
     }
     if (rv == TSR_ECORRUPT && h->rotten) {
         host_join_anew(h, false);
-    } else if (h->failing || (h->log_full && rv == TSR_ENOSPC)) {
+    } else if (h->failing) {
         h->failing = false;
         host_restart_after(h, 500);
     } else {

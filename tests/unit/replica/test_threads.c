@@ -87,7 +87,8 @@ static void host_close(void)
 /* --- a transfer: write an image, read it back twice ------------------------------------------ */
 
 struct transfer {
-    unsigned n;
+    unsigned n;      /* which content */
+    uint8_t session; /* each transfer its own, as each upload has */
     uint64_t size, at;
     struct replica_writer *w;
     struct replica_reader *r;
@@ -179,7 +180,7 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
         fail_msg("upload: %s %s", err_name(status), err->msg);
     }
     t->result = *result;
-    memset(session, (int)t->n + 1, sizeof session);
+    memset(session, t->session, sizeof session);
     replica_session_end(&h.ctx, session, self, 1);
     t->written = true;
     if (t->check != NULL) {
@@ -213,15 +214,17 @@ static void start_task(struct task *task)
     static const uint64_t self[1] = {1};
     struct replica_writer_options o = {
         .hosts = self, .host_count = 1, .seals_min = 1, .on_drain = drain_cb, .arg = t};
-    memset(o.session, (int)t->n + 1, SESSION_ID_SIZE);
+    memset(o.session, t->session, SESSION_ID_SIZE);
     check_ok(replica_writer_open(&h.ctx, &o, &t->w));
     feed(t);
 }
 
 static struct transfer *transfer_new(unsigned n, uint64_t size, bool checked)
 {
+    static uint8_t sessions;
     struct transfer *t = calloc(1, sizeof *t);
     t->n = n;
+    t->session = ++sessions;
     t->size = size;
     t->files = n % 2 == 0;
     t->check = checked ? malloc(chunk_bytes) : NULL;

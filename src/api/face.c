@@ -8,27 +8,16 @@
  * found and nothing later runs. When the client goes away the handler's on_dead runs, and the
  * memory is freed when the last service call has come back (refs). */
 #include "api/face.h"
-#include "api/image_face.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tessera/base/assert.h"
-#include "tessera/base/digest.h"
-#include "tessera/base/log.h"
 #include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
 struct api {
     struct api_options o;
-};
-
-static const struct api_route *const tables[] = {
-    api_image_routes,    api_image_file_routes, api_metadef_routes,
-    api_identity_routes, api_cluster_routes,    api_quota_routes,
-    api_openrc_routes,   api_health_routes,     api_keystone_routes,
 };
 
 int api_new(const struct api_options *options, struct api **out)
@@ -91,8 +80,7 @@ bool api_release(struct api_req *r)
     return gone;
 }
 
-/* The reply is out (or the connection was cut): the open request's own reference ends. */
-static void req_done(struct api_req *r)
+void api_replied(struct api_req *r)
 {
     tsr_assert(!r->replied);
     r->replied = true;
@@ -111,148 +99,6 @@ static void req_aborted(struct http_req *http)
     r->dead = true;
     r->http = NULL;
     api_release(r);
-}
-
-/* --- replies -------------------------------------------------------------------------------------
- */
-
-/* All replies of the identity service depend on the token, those of paths that it does not have
- * too. */
-static void set_vary(struct api_req *r)
-{
-    if (r->segments.count > 0 && strcmp(r->segments.segment[0], "identity") == 0) {
-        http_set_header(r->http, "Vary", "X-Auth-Token");
-    }
-}
-
-void api_json(struct api_req *r, int status, json_t *body)
-{
-    size_t size = 0;
-    char *text = body != NULL ? json_text(body, &size) : NULL;
-    json_decref(body);
-    if (text == NULL) {
-        api_error(r, TSR_ENOMEM, NULL);
-        return;
-    }
-    api_json_text(r, status, text, size);
-    free(text);
-}
-
-void api_json_text(struct api_req *r, int status, const char *text, size_t size)
-{
-    if (r->stale) {
-        struct cluster_health health;
-        char value[32];
-        cluster_health(r->o->cluster, &health);
-        (void)snprintf(value, sizeof(value), "%llu", (unsigned long long)(health.stale_ms / 1000));
-        http_set_header(r->http, "X-Tessera-Stale", value);
-    }
-    set_vary(r);
-    http_reply(r->http, status, "application/json", text, size);
-    req_done(r);
-}
-
-void api_empty(struct api_req *r, int status)
-{
-    set_vary(r);
-    http_reply(r->http, status, NULL, NULL, 0);
-    req_done(r);
-}
-
-void api_text(struct api_req *r, int status, const char *content_type, const char *text)
-{
-    http_reply(r->http, status, content_type, text, strlen(text));
-    req_done(r);
-}
-
-void api_streamed(struct api_req *r)
-{
-    req_done(r);
-}
-
-static const char *status_title(int status)
-{
-    static const struct {
-        int status;
-        const char *title;
-    } titles[] = {
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {409, "Conflict"},
-        {410, "Gone"},
-        {413, "Request Entity Too Large"},
-        {415, "Unsupported Media Type"},
-        {416, "Requested Range Not Satisfiable"},
-        {422, "Unprocessable Entity"},
-        {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-    };
-    for (size_t i = 0; i < array_len(titles); i++) {
-        if (titles[i].status == status) {
-            return titles[i].title;
-        }
-    }
-    return "Error";
-}
-
-void api_error_status(struct api_req *r, int status, const char *message)
-{
-    if (r->route != NULL && (r->route->flags & API_DATA) != 0) {
-        status = image_upload_status(r, status);
-    }
-    if (status == 401) {
-        char url[512], header[1200];
-        api_public_url(r, url, sizeof(url));
-        (void)snprintf(header, sizeof(header), "Keystone uri=\"%s%s\"",
-                       r->o->keystone != NULL ? r->o->keystone_uri : url,
-                       r->o->keystone != NULL ? "" : "/identity/v3");
-        http_set_header(r->http, "WWW-Authenticate", header);
-    }
-    if (status == 503 || status == 429) {
-        http_set_header(r->http, "Retry-After", "1");
-    }
-    json_t *body = json_pack("{s:{s:i,s:s,s:s}}", "error", "code", status, "title",
-                             status_title(status), "message", message);
-    if (body == NULL) {
-        /* A message that is no UTF-8, or no memory: the bare status still tells the truth. */
-        http_reply(r->http, status, "application/json", "{\"error\": {}}", 13);
-        req_done(r);
-        return;
-    }
-    api_json(r, status, body);
-}
-
-void api_error(struct api_req *r, int code, const struct err *err)
-{
-    const char *message = err != NULL && err->msg[0] != '\0' ? err->msg : err_text(code);
-    int status = err_http_status(code);
-    if (status == 401) {
-        message = "The request you have made requires authentication.";
-    }
-    if (status >= 500 && status != 503) {
-        log_error("api", "request failed id=%s method=%s path=%s code=%s detail=%s",
-                  http_request_id(r->http), http_method_text(r->http), http_path(r->http),
-                  err_name(code), message);
-        message = err_text(code); /* internal text never reaches a client */
-    }
-    api_error_status(r, status, message);
-}
-
-void api_errorf(struct api_req *r, int code, const char *fmt, ...)
-{
-    struct err err = {.code = code};
-    va_list args;
-    va_start(args, fmt);
-    (void)vsnprintf(err.msg, sizeof(err.msg), fmt, args);
-    va_end(args);
-    api_error(r, code, &err);
 }
 
 /* --- helpers for handlers
@@ -281,91 +127,6 @@ struct meta_view *api_view(struct api_req *r)
         return NULL;
     }
     return view;
-}
-
-/* --- routing
- * ------------------------------------------------------------------------------------------ */
-
-/* Does @pattern match? Fills args. */
-static bool pattern_match(const char *pattern, const struct http_segments *segments,
-                          const char **args)
-{
-    size_t n = 0, arg = 0;
-    const char *p = pattern;
-    if (strcmp(pattern, "/") == 0) {
-        return segments->count == 0 || (segments->count == 1 && segments->segment[0][0] == '\0');
-    }
-    while (*p == '/') {
-        p++;
-        size_t len = strcspn(p, "/");
-        if (n == segments->count) {
-            return false;
-        }
-        const char *segment = segments->segment[n++];
-        if (len == 2 && memcmp(p, "{}", 2) == 0) {
-            if (segment[0] == '\0' || arg == 4) {
-                return false;
-            }
-            args[arg++] = segment;
-        } else if (strlen(segment) != len || memcmp(segment, p, len) != 0) {
-            return false;
-        }
-        p += len;
-    }
-    return n == segments->count;
-}
-
-static bool is_minor_version(const char *segment)
-{
-    for (size_t i = 0; i < api_minor_count; i++) {
-        if (str_starts(segment, "v2.") && strcmp(api_minors[i], segment + 3) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-struct match {
-    const struct api_route *route;
-    char allow[64]; /* methods of other routes with the same path */
-};
-
-static const char *const method_names[] = {
-    [HTTP_METHOD_GET] = "GET", [HTTP_METHOD_HEAD] = "HEAD",   [HTTP_METHOD_POST] = "POST",
-    [HTTP_METHOD_PUT] = "PUT", [HTTP_METHOD_PATCH] = "PATCH", [HTTP_METHOD_DELETE] = "DELETE",
-};
-
-/* HEAD is answered as GET without a body. */
-static bool method_fits(enum http_method want, enum http_method have)
-{
-    return want == have || (want == HTTP_METHOD_GET && have == HTTP_METHOD_HEAD);
-}
-
-static void find_route(struct api_req *r, struct match *m)
-{
-    enum http_method method = http_method(r->http);
-    memset(m, 0, sizeof(*m));
-    for (size_t t = 0; t < array_len(tables); t++) {
-        if (r->o->keystone != NULL && tables[t] == api_identity_routes) {
-            continue; /* users and tokens are Keystone's */
-        }
-        for (const struct api_route *route = tables[t]; route->pattern != NULL; route++) {
-            const char *args[4] = {NULL};
-            if (!pattern_match(route->pattern, &r->segments, args)) {
-                continue;
-            }
-            /* The exact method wins over GET-for-HEAD. */
-            if (route->method == method ||
-                (m->route == NULL && method_fits(route->method, method))) {
-                m->route = route;
-                memcpy(r->args, args, sizeof(args));
-            }
-            if (m->allow[0] != '\0') {
-                strncat(m->allow, ", ", sizeof(m->allow) - strlen(m->allow) - 1);
-            }
-            strncat(m->allow, method_names[route->method], sizeof(m->allow) - strlen(m->allow) - 1);
-        }
-    }
 }
 
 /* --- the steps
@@ -615,41 +376,6 @@ static bool is_local(struct http_req *http)
     return conn_peer_cred(http_conn(http), &uid, &gid) == 0;
 }
 
-/* "/v2.7/images" is "/v2/images". */
-static void fold_minor_version(struct http_segments *segments)
-{
-    if (segments->count > 0 && is_minor_version(segments->segment[0])) {
-        segments->segment[0][2] = '\0';
-    }
-}
-
-/* "Accept: application/vnd.openstack.images-v2.7" asks for that version of a path that names none.
- */
-static void add_version(struct api_req *r)
-{
-    static const char media[] = "application/vnd.openstack.images-";
-    const char *accept = http_header(r->http, "Accept");
-    struct http_segments *s = &r->segments;
-    if (accept == NULL || !str_starts(accept, media) || s->count == 0 ||
-        s->count == HTTP_SEGMENTS_MAX || s->segment[0][0] == '\0') {
-        return;
-    }
-    char version[8];
-    const char *at = accept + sizeof(media) - 1;
-    size_t size = strcspn(at, ",; +");
-    if (size >= sizeof(version)) {
-        return;
-    }
-    memcpy(version, at, size);
-    version[size] = '\0';
-    if (strcmp(version, "v2") == 0 || is_minor_version(version)) {
-        static char v2[] = "v2";
-        memmove(&s->segment[1], &s->segment[0], s->count * sizeof(s->segment[0]));
-        s->segment[0] = v2;
-        s->count++;
-    }
-}
-
 void api_handle(void *arg, struct http_req *http)
 {
     struct api *api = arg;
@@ -672,17 +398,12 @@ void api_handle(void *arg, struct http_req *http)
         api_errorf(r, TSR_ENOENT, "The resource could not be found.");
         return;
     }
-    fold_minor_version(&r->segments);
     if (http_params_parse(http_query(http), &r->params) != 0) {
         api_errorf(r, TSR_EINVAL, "The query string is not valid.");
         return;
     }
-    struct match m;
-    find_route(r, &m);
-    if (m.route == NULL && m.allow[0] == '\0') {
-        add_version(r);
-        find_route(r, &m);
-    }
+    struct api_match m;
+    api_route_find(r, &m);
     r->route = m.route;
     if (m.route == NULL && m.allow[0] != '\0') {
         http_set_header(http, "Allow", m.allow);

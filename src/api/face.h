@@ -68,6 +68,13 @@ struct api_req {
     bool token_again; /* the token was looked at again behind a barrier */
 };
 
+struct api_match {
+    const struct api_route *route; /* NULL: none */
+    char allow[64];                /* methods of the routes with this path */
+};
+/* route.c: the route of r->segments, whose version it makes plain; fills r->args. */
+void api_route_find(struct api_req *r, struct api_match *m);
+
 /* Token text of the request without white space around it, or NULL. */
 const char *api_request_token(const struct api_req *r);
 /* keystone.c: the caller from an external Keystone, into r->caller; then @next, or the refusal. */
@@ -89,13 +96,14 @@ bool api_cors(struct api_req *r);
 /* A view for this request's reads; on failure the error was replied and NULL is returned. */
 struct meta_view *api_view(struct api_req *r);
 
-/* Replies; each ends the request. */
+/* Replies (reply.c); each ends the request. */
 void api_json(struct api_req *r, int status, json_t *body); /* takes the reference */
 void api_json_text(struct api_req *r, int status, const char *text, size_t size);
 void api_empty(struct api_req *r, int status);
 void api_text(struct api_req *r, int status, const char *content_type, const char *text);
-/* A reply that the handler streamed itself is over: it has just called http_end or http_cut. */
-void api_streamed(struct api_req *r);
+/* The reply is out, or the connection was cut. For a handler that streamed it itself: after
+ * http_end or http_cut. */
+void api_replied(struct api_req *r);
 /* The Image API's nested form (or identity's): {"error": {code, title, message}}; the status is
  * that of the code; adds Retry-After where a retry may help, WWW-Authenticate for 401. */
 void api_error(struct api_req *r, int code, const struct err *err);

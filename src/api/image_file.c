@@ -209,13 +209,13 @@ static void download_piece(void *arg, int status, const struct replica_piece *pi
     if (status != 0) {
         download_stop(r);
         http_cut(r->http);
-        api_streamed(r);
+        api_replied(r);
         return;
     }
     if (piece->size == 0) {
         download_stop(r);
         http_end(r->http);
-        api_streamed(r);
+        api_replied(r);
         return;
     }
     if (piece->file) {
@@ -293,7 +293,7 @@ static bool download_without_data(struct api_req *r, const json_t *record, const
     if (http_method(r->http) == HTTP_METHOD_HEAD) {
         download_head(r, &info);
         http_end(r->http);
-        api_streamed(r);
+        api_replied(r);
         return true;
     }
     return false;

@@ -296,9 +296,7 @@ int consensus_start(struct consensus *c)
     }
     c->started = true;
     c->leader_ms = host_now(c);
-    if (disklog_last_index(c->log) > 0) {
-        space_log(c, disklog_spare(c->log)); /* opening has tried to make one */
-    }
+    space_log(c, disklog_spare(c->log)); /* opening has tried to make one */
     timer_start(&c->tick_timer, TICK_MS);
     host_pump_later(c);
     return 0;

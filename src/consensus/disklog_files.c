@@ -7,7 +7,7 @@
 
 #include "tessera/base/assert.h"
 
-enum { ZERO_STEP = 65536 };
+enum { ZERO_STEP = 65536, MARK_ROOM = 16384 };
 #define SPARE_NAME "log.spare"
 #define NEW_NAME "log.new"
 
@@ -146,9 +146,11 @@ static int preallocate(struct disklog *log, const char *name, uint64_t bytes)
     return rv;
 }
 
+/* A log that was never written to has no mark yet: room for it is held until it is made, so that
+ * the first append needs no more than is there. */
 void dl_make_spare(struct disklog *log)
 {
-    if (!log->spare)
+    if (!log->spare && (log->mark.file || preallocate(log, NEW_NAME, MARK_ROOM) == 0))
         log->spare = preallocate(log, SPARE_NAME, log->segment_bytes) == 0;
 }
 
@@ -247,6 +249,8 @@ int dl_reset_to(struct disklog *log, uint64_t index, uint64_t term)
     int rv = log->mark.file ? 0 : draw_log_id(log);
     if (rv != 0)
         return rv;
+    if (!log->mark.file)
+        dl_remove_new(log); /* the room that was held for the mark */
     log->mark.index = index;
     log->mark.term = term;
     log->mark.chain = segment_chain_seed(log->mark.log_id, index, term);

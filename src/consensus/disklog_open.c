@@ -188,6 +188,7 @@ static int open_unmarked(struct dl_loading *l)
         return err_set(l->err, TSR_ECORRUPT,
                        "log damaged: it is missing although there is a snapshot at entry %llu",
                        (unsigned long long)l->start_index);
+    dl_make_spare(l->log);
     return 0;
 }
 

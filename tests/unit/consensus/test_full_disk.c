@@ -153,6 +153,37 @@ static void a_host_alone_without_room_refuses(void **state)
     cluster_free(w);
 }
 
+/* Before it has written anything at all, or with room for a part of what its first log takes. */
+static void a_new_host_without_room_waits_and_goes_on(void **state)
+{
+    (void)state;
+    static const int64_t rooms[] = {1, 5000, 20000, 70000, 85000, 100000};
+    for (unsigned i = 0; i < array_len(rooms); i++) {
+        struct cluster *w = cluster_new(51 + i, 3);
+        struct host *full = &w->hosts[3];
+        cluster_form(w, 2);
+        check_ok(consensus_prepare(full->fs, "raft"));
+        if (i % 2 == 0) {
+            sim_fs_limit(full->fs, (int64_t)sim_fs_used(full->fs) + rooms[i]);
+        }
+        host_start(w, 3);
+        if (i % 2 == 1) { /* the room goes later */
+            sim_fs_limit(full->fs, (int64_t)sim_fs_used(full->fs) + rooms[i]);
+        }
+        check(cluster_add(w, 3));
+        submits(w, 1, 40);
+        all_ok(w);
+        sim_run_for(w->sim, 2000);
+        check_int(full->fatal, 0);
+        room(full);
+        check(cluster_promote(w, 3));
+        check(cluster_wait(w, all_equal, 10000));
+        check(!status_of(full).log_full);
+        check_acked(w);
+        cluster_free(w);
+    }
+}
+
 static void a_full_store_applies_the_same_again(void **state)
 {
     (void)state;
@@ -215,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_follower_without_room_waits_and_goes_on),
         cmocka_unit_test(a_leader_without_room_hands_over),
         cmocka_unit_test(a_host_alone_without_room_refuses),
+        cmocka_unit_test(a_new_host_without_room_waits_and_goes_on),
         cmocka_unit_test(a_full_store_applies_the_same_again),
         cmocka_unit_test(a_marker_that_finds_no_room_is_tried_again),
     };

@@ -39,7 +39,8 @@ struct sim_pool {
     struct sim *sim;
     struct list link;
     unsigned group, threads, running;
-    uint64_t min_us, max_us;
+    uint64_t min_us, max_us, tail_us;
+    unsigned tail_percent;
     struct work *first, *last;
     size_t depth;
 };
@@ -267,7 +268,9 @@ static void pool_start(struct sim_pool *p)
             p->last = NULL;
         }
         p->running++;
-        uint64_t us = p->min_us + sim_below(p->sim, p->max_us - p->min_us + 1);
+        bool tail = p->tail_percent > 0 && sim_chance(p->sim, p->tail_percent);
+        uint64_t max = tail && p->tail_us > p->max_us ? p->tail_us : p->max_us;
+        uint64_t us = p->min_us + sim_below(p->sim, max - p->min_us + 1);
         struct sim_event *ev = event_new(p->sim, SIM_WORK, p->group, us * 1000 + 1, p);
         ev->work = work;
         heap_push(p->sim, ev);
@@ -314,6 +317,12 @@ void sim_pool_delay(struct pool *pool, uint64_t min_us, uint64_t max_us)
 {
     pool_of(pool)->min_us = min_us;
     pool_of(pool)->max_us = max_us;
+}
+
+void sim_pool_tail(struct pool *pool, unsigned percent, uint64_t max_us)
+{
+    pool_of(pool)->tail_percent = percent;
+    pool_of(pool)->tail_us = max_us;
 }
 
 static void work_task(struct task *task)

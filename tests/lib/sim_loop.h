@@ -38,6 +38,8 @@ struct pool *sim_pool_new(struct sim *sim, unsigned group, unsigned threads, uin
                           uint64_t max_us);
 /* From now on. A stall, say. */
 void sim_pool_delay(struct pool *pool, uint64_t min_us, uint64_t max_us);
+/* From now on @percent of 100 works take up to @max_us instead. */
+void sim_pool_tail(struct pool *pool, unsigned percent, uint64_t max_us);
 /* How far this loop's clocks are off the world's (wall clock only). */
 void sim_loop_wall(struct loop *loop, int64_t offset_us);
 /* From now on its wall clock runs @ppm millionths too fast (or, below 0, too slow). */

@@ -27,7 +27,7 @@ struct logs {
         unsigned life;
         uint64_t index, term; /* looked at up to here */
         uint64_t commit, durable;
-        bool led;
+        uint64_t raft_id; /* of what is durable */
     } of[SIM_HOSTS_MAX + 1];
 };
 
@@ -179,5 +179,22 @@ void check_log_crashed(struct sim_host *h)
 {
     if (h->w->logs != NULL) {
         h->w->logs->of[h->n].durable = core_durable(core_of(h));
+        h->w->logs->of[h->n].raft_id = h->raft_id;
+    }
+}
+
+/* After a power cut the high-water mark may be an older one: then damage to the last entries can
+ * look like a torn tail. Without a power cut, or when all reached the disk, it can not. */
+void check_log_started(struct sim_host *h)
+{
+    const struct logs *logs = h->w->logs;
+    bool exact = h->last_crash == SIM_FS_KILL || h->last_crash == SIM_FS_KEEP;
+    if (logs == NULL || logs->of[h->n].raft_id != h->raft_id || (h->rotten && !exact)) {
+        return;
+    }
+    uint64_t was = logs->of[h->n].durable, is = core_durable(core_of(h));
+    if (is < was && core_snapshot_index(core_of(h)) < was) {
+        world_fail(h->w, "host %u starts with entries up to %llu; durable were %llu", h->n,
+                   (unsigned long long)is, (unsigned long long)was);
     }
 }

@@ -17,6 +17,8 @@ enum {
     OPEN_PER_IMAGE = 6,
     TRIES_MAX = 60,
     RETRY_MS = 150,
+    LATE_US = 2500000,
+    DELETED_MS = 3000,
     THINK_US = 40000,
 };
 
@@ -54,7 +56,8 @@ static void try_now(void *arg);
 
 static void think(struct client *c)
 {
-    sim_after(c->w->sim, 0, 500 + world_below(c->w, THINK_US), begin, NULL, c);
+    uint64_t us = c->unsure ? 0 : world_below(c->w, THINK_US);
+    sim_after(c->w->sim, 0, 500 + us, begin, NULL, c);
 }
 
 void client_end(struct client *c, const char *how)
@@ -97,13 +100,27 @@ static bool changes(enum sim_op op)
     return op != OP_show && op != OP_download && op != OP_list && op != OP_abandon;
 }
 
+/* What was stored last, and what was deleted last: somebody may upload it once more. */
+static void remember_content(struct client *c)
+{
+    struct sim_image *image = &c->w->images[c->image];
+    if (c->op == OP_upload || c->op == OP_stage) {
+        image->content = c->content;
+    } else if (c->op == OP_delete && image->content != 0) {
+        c->w->deleted_content = image->content;
+        c->w->deleted_ms = world_ms(c->w);
+    }
+}
+
 void client_decided(struct client *c, int outcome)
 {
     static const char *const names[] = {"ok", "absent", "exists", "maybe", "missing", "dropped"};
     struct sim_event e = event_of(c);
     if (outcome == OUTCOME_OK) {
         c->w->ops_ok[c->op]++;
+        remember_content(c);
     }
+    c->unsure = outcome == OUTCOME_MAYBE;
     client_record(c, &e, outcome);
     client_end(c, names[outcome]);
 }
@@ -118,12 +135,14 @@ void client_again(struct client *c, uint64_t us)
 void client_unclear(struct client *c)
 {
     if (!changes(c->op)) {
+        c->unsure = true;
         client_end(c, "no answer");
         return;
     }
     bool waits = c->task[0] != '\0'; /* an import was accepted: how it ends can be looked up */
     if ((retried(c->op) || waits) && c->tries < TRIES_MAX * (waits ? 8 : 1)) {
-        client_again(c, RETRY_MS * 1000 + world_below(c->w, 100000));
+        bool late = world_below(c->w, 4) == 0; /* others may have changed much meanwhile */
+        client_again(c, RETRY_MS * 1000 + world_below(c->w, late ? LATE_US : 100000));
         return;
     }
     client_decided(c, OUTCOME_MAYBE);
@@ -270,14 +289,14 @@ static enum sim_op pick_op(struct world *w)
 {
     unsigned sum = 0;
     for (unsigned i = 0; i < OP_COUNT; i++) {
-        sum += weights[i];
+        sum += w->op_weights[i];
     }
     unsigned at = (unsigned)world_below(w, sum);
     for (unsigned i = 0; i < OP_COUNT; i++) {
-        if (at < weights[i]) {
+        if (at < w->op_weights[i]) {
             return (enum sim_op)i;
         }
-        at -= weights[i];
+        at -= w->op_weights[i];
     }
     return OP_show;
 }
@@ -332,6 +351,16 @@ static uint64_t new_value(struct client *c)
     }
 }
 
+/* Often what was deleted a moment ago, whole or in part, while hosts still remove its chunks. */
+static uint32_t new_content(struct world *w)
+{
+    uint32_t old = w->deleted_content;
+    if (old == 0 || world_ms(w) - w->deleted_ms > DELETED_MS || world_below(w, 2) == 0) {
+        return content_new(w);
+    }
+    return world_below(w, 2) == 0 ? old : content_like(w, old);
+}
+
 static void begin(void *arg)
 {
     struct client *c = arg;
@@ -339,14 +368,19 @@ static void begin(void *arg)
     if (w->closing) {
         return;
     }
-    c->op = pick_op(w);
-    if (c->op == OP_create || !pick_image(c)) {
-        new_image(c);
+    if (c->unsure && world_below(w, 2) == 0) {
+        c->op = OP_show; /* of the same image */
+    } else {
+        c->op = pick_op(w);
+        if (c->op == OP_create || !pick_image(c)) {
+            new_image(c);
+        }
     }
+    c->unsure = false;
     c->value = new_value(c);
     c->task[0] = '\0';
     if (c->op == OP_upload || c->op == OP_abandon || c->op == OP_stage) {
-        c->content = content_new(w);
+        c->content = new_content(w);
     }
     for (size_t i = 0; i < sizeof(c->id); i++) {
         c->id[i] = (uint8_t)world_below(w, 256);
@@ -371,8 +405,14 @@ void clients_tell(struct world *w)
     }
 }
 
+/* In every other run the clients have a taste, too. */
 void clients_start(struct world *w, unsigned count)
 {
+    static const unsigned taste[] = {1, 1, 1, 2, 4};
+    bool even = world_below(w, 2) == 0;
+    for (unsigned i = 0; i < OP_COUNT; i++) {
+        w->op_weights[i] = weights[i] * (even ? 1 : taste[world_below(w, array_len(taste))]);
+    }
     for (unsigned i = 0; i < count && w->client_count < SIM_CLIENTS_MAX; i++) {
         struct client *c = calloc(1, sizeof(*c));
         tsr_assert(c != NULL);

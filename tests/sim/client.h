@@ -33,6 +33,7 @@ struct client {
     uint8_t id[COMMAND_ID_SIZE];
     uint64_t invoked, began_ms;
     unsigned tries;
+    bool unsure; /* the last operation had no answer: it looks at the image first of all */
 };
 
 /* --- client.c: the end of a try or an operation ------------------------------------------------

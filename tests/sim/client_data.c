@@ -153,6 +153,15 @@ static void download_end(struct run *r, int status)
     client_end(c, "ok");
 }
 
+/* What rots below the file system after it was verified is found at the next verification only:
+ * until then that host itself gives wrong bytes; whoever has them from it must not. */
+static bool rot_is_unseen(const struct run *r, size_t from)
+{
+    return r->h->blind_life == r->h->life &&
+           strcmp(content_chunk(r->c->content, (unsigned)(from / SIM_CHUNK_BYTES)),
+                  r->h->blind_chunk) == 0;
+}
+
 static void download_piece(void *arg, int status, const struct replica_piece *piece)
 {
     struct run *r = arg;
@@ -174,7 +183,8 @@ static void download_piece(void *arg, int status, const struct replica_piece *pi
     }
     size_t from = (size_t)r->info.offset + r->at;
     if (piece->file || from + piece->size > content_size(c->content) ||
-        memcmp(piece->data, content_data(c->content) + from, piece->size) != 0) {
+        (memcmp(piece->data, content_data(c->content) + from, piece->size) != 0 &&
+         !rot_is_unseen(r, from))) {
         world_fail(c->w, "download of image %u on host %u: wrong bytes at %zu", c->image, r->h->n,
                    from);
     }

@@ -55,18 +55,18 @@ static void name_chunks(struct content *c)
     }
 }
 
-uint32_t content_new(struct world *w)
+static struct content *content_make(size_t size)
 {
     tsr_assert(content_count < SIM_CONTENTS_MAX);
     struct content *c = &contents[content_count];
-    size_t chunks = (size_t)world_below(w, 12);
-    c->size = chunks * SIM_CHUNK_BYTES + (size_t)world_below(w, SIM_CHUNK_BYTES) + 1;
-    c->data = malloc(c->size);
+    c->size = size;
+    c->data = malloc(size);
     tsr_assert(c->data != NULL);
-    for (size_t at = 0; at < c->size; at += SIM_CHUNK_BYTES) {
-        size_t left = c->size - at;
-        fill_block(w, c->data + at, left < SIM_CHUNK_BYTES ? left : SIM_CHUNK_BYTES);
-    }
+    return c;
+}
+
+static uint32_t content_keep(struct content *c)
+{
     uint8_t md5[DIGEST_MAX];
     digest_of(DIGEST_MD5, c->data, c->size, md5);
     hex_encode(md5, 16, c->md5);
@@ -78,6 +78,29 @@ uint32_t content_new(struct world *w)
     }
     name_chunks(c);
     return content_count++;
+}
+
+uint32_t content_new(struct world *w)
+{
+    size_t chunks = (size_t)world_below(w, 12);
+    struct content *c =
+        content_make(chunks * SIM_CHUNK_BYTES + (size_t)world_below(w, SIM_CHUNK_BYTES) + 1);
+    for (size_t at = 0; at < c->size; at += SIM_CHUNK_BYTES) {
+        size_t left = c->size - at;
+        fill_block(w, c->data + at, left < SIM_CHUNK_BYTES ? left : SIM_CHUNK_BYTES);
+    }
+    return content_keep(c);
+}
+
+uint32_t content_like(struct world *w, uint32_t old)
+{
+    const struct content *from = &contents[old];
+    struct content *c = content_make(from->size);
+    size_t blocks = (from->size + SIM_CHUNK_BYTES - 1) / SIM_CHUNK_BYTES;
+    size_t at = (size_t)world_below(w, blocks) * SIM_CHUNK_BYTES, left = from->size - at;
+    memcpy(c->data, from->data, from->size);
+    fill_block(w, c->data + at, left < SIM_CHUNK_BYTES ? left : SIM_CHUNK_BYTES);
+    return content_keep(c);
 }
 
 size_t content_size(uint32_t content)

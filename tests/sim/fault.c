@@ -336,6 +336,112 @@ static bool demote(struct world *w, struct sim_host *h)
     return false; /* counted when it is done */
 }
 
+/* --- who leads
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static void cut_off_now(void *arg)
+{
+    struct sim_host *h = arg;
+    if (!h->w->calm) {
+        (void)isolate(h->w, h->n);
+    }
+}
+
+/* It goes on leading for half a second, and does not hear that somebody else does. */
+static bool handover_cut(struct world *w)
+{
+    struct sim_host *leader = host_leader(w);
+    if (leader == NULL || !order(leader, "leader.transfer", json_object())) {
+        return false;
+    }
+    sim_after(w->sim, 0, world_below(w, 12000), cut_off_now, NULL, leader);
+    return true;
+}
+
+enum { TOPPLE_LOOK_US = 1500, TOPPLE_MS = 9000 };
+
+struct toppling {
+    struct world *w;
+    unsigned left;
+    uint64_t until_ms, term;
+    struct sim_host *next;
+};
+
+static void topple_look(void *arg);
+
+static void topple_end(struct toppling *t)
+{
+    t->w->toppling = false;
+    net_heal(t->w);
+    free(t);
+}
+
+/* Who was cut off before comes back, and may lead next. */
+static void topple_strike(void *arg)
+{
+    struct toppling *t = arg;
+    struct world *w = t->w;
+    struct sim_host *h = t->next;
+    net_heal(w);
+    unsigned way = (unsigned)world_below(w, 8);
+    world_note(w, "host %u led in term %llu and falls", h->n, (unsigned long long)t->term);
+    if (way == 0) {
+        (void)fault_crash(h, (enum sim_fs_crash_mode)world_below(w, 4));
+    } else if (way == 1) {
+        host_pause(h, fault_between(w, 300, 2500));
+    } else {
+        for (unsigned i = 1; i <= w->host_count; i++) {
+            net_cut(w, h->n, i, true);
+            net_cut(w, i, h->n, way > 2);
+        }
+    }
+    t->left--;
+    topple_look(t);
+}
+
+static void topple_look(void *arg)
+{
+    static struct consensus_status st;
+    struct toppling *t = arg;
+    struct world *w = t->w;
+    if (w->calm || t->left == 0 || world_ms(w) > t->until_ms) {
+        topple_end(t);
+        return;
+    }
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        if (!host_runs(&w->hosts[n])) {
+            continue;
+        }
+        consensus_status(w->hosts[n].consensus, &st);
+        if (st.state == CONSENSUS_LEADER && st.term > t->term) {
+            t->term = st.term;
+            t->next = &w->hosts[n];
+            sim_after(w->sim, 0, world_below(w, 3) == 0 ? 0 : world_below(w, 20000), topple_strike,
+                      NULL, t);
+            return;
+        }
+    }
+    sim_after(w->sim, 0, TOPPLE_LOOK_US, topple_look, NULL, t);
+}
+
+/* One after the other, soon after each was elected: what they took alone must not come back as if
+ * it had been committed. */
+static bool topple(struct world *w)
+{
+    if (w->toppling) {
+        return false;
+    }
+    struct toppling *t = calloc(1, sizeof(*t));
+    tsr_assert(t != NULL);
+    *t = (struct toppling){.w = w, .left = 3 + (unsigned)world_below(w, 6)};
+    t->until_ms = world_ms(w) + TOPPLE_MS;
+    w->toppling = true;
+    world_note(w, "%u leaders shall fall", t->left);
+    topple_look(t);
+    return true;
+}
+
 /* --- the schedule
  * ----------------------------------------------------------------------------------------------------
  */
@@ -410,10 +516,16 @@ static bool inflict(struct world *w, enum sim_fault fault)
         return fault_wipe(h);
     case FAULT_log_rot:
         return fault_log_rot(h);
+    case FAULT_log_gone:
+        return fault_log_gone(h);
     case FAULT_blob_rot:
         return fault_blob_rot(h);
     case FAULT_transfer:
         return order(h, "leader.transfer", json_object());
+    case FAULT_handover_cut:
+        return handover_cut(w);
+    case FAULT_topple:
+        return topple(w);
     case FAULT_endpoint_move:
         return move_endpoint(h);
     case FAULT_COUNT:
@@ -451,14 +563,32 @@ static void next_fault(void *arg)
     fault_later(w, EVERY_MIN_MS, EVERY_MAX_MS, next_fault, w);
 }
 
-/* Each run has its own taste: some kinds never, some often. Runs in which everything happens hide
- * what takes several of one kind. */
+#define KIND(name) (UINT64_C(1) << FAULT_##name)
+
+/* Kinds that are worst together. */
+static const uint64_t themes[] = {
+    KIND(topple) | KIND(handover_cut) | KIND(transfer) | KIND(endpoint_move) | KIND(isolate) |
+        KIND(pause) | KIND(slow_disk) | KIND(slow_links) | KIND(one_way) | KIND(kill),
+    KIND(log_rot) | KIND(log_lost) | KIND(log_astray) | KIND(log_gone) | KIND(log_error) |
+        KIND(log_full) | KIND(kill) | KIND(power_random) | KIND(transfer),
+    KIND(blob_rot) | KIND(blob_lost) | KIND(blob_error) | KIND(blob_full) | KIND(index_error) |
+        KIND(slow_disk) | KIND(kill) | KIND(power_random),
+    KIND(wipe) | KIND(replace) | KIND(demote) | KIND(transfer) | KIND(kill) | KIND(pause),
+    KIND(isolate) | KIND(split) | KIND(one_way) | KIND(loss) | KIND(slow_links) | KIND(flap) |
+        KIND(kill),
+};
+
+/* Each run has its own taste: some kinds never, some often, or all of one theme. Runs in which
+ * everything happens hide what takes several of one kind. */
 void faults_start(struct world *w)
 {
     bool mild = world_below(w, 4) == 0;
+    uint64_t theme = world_below(w, 3) == 0 ? themes[world_below(w, array_len(themes))] : 0;
     for (unsigned i = 0; i < FAULT_COUNT; i++) {
         static const unsigned taste[] = {0, 0, 1, 1, 2, 6};
-        w->weights[i] = usual[i] * (mild ? 1 : taste[world_below(w, array_len(taste))]);
+        unsigned times = taste[world_below(w, array_len(taste))];
+        w->weights[i] =
+            theme == 0 ? usual[i] * (mild ? 1 : times) : usual[i] * (unsigned)(theme >> i & 1);
     }
     w->weights[FAULT_kill]++; /* never nothing at all */
     for (unsigned i = 0; i < FAULT_COUNT && w->only != 0; i++) {
@@ -483,8 +613,9 @@ void faults_heal(struct world *w)
         if (h->paused_until_ms > world_ms(w) && !h->fatal) {
             host_pause(h, 0);
         }
-        if (h->io_error ||
-            h->log_full) { /* files that a failed call left behind are found at the next start */
+        bool blind = h->blind_life == h->life;
+        if (h->io_error || h->log_full ||
+            blind) { /* files that a failed call left behind are found at the next start */
             host_crash(h, SIM_FS_KILL);
         }
         host_restart_after(h, 50);

@@ -23,6 +23,7 @@ bool fault_index_error(struct sim_host *h);
 bool fault_wipe(struct sim_host *h);
 bool fault_replace(struct sim_host *h);
 bool fault_log_rot(struct sim_host *h);
+bool fault_log_gone(struct sim_host *h);
 bool fault_log_bad(struct sim_host *h, enum sim_fault kind); /* log_lost, log_astray */
 bool fault_blob_rot(struct sim_host *h);
 bool fault_blob_lost(struct sim_host *h);

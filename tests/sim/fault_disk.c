@@ -213,6 +213,20 @@ bool fault_replace(struct sim_host *h)
 /* --- writes that do not reach the disk, or not where they should (F22)
  * -------------------------------------- */
 
+static void bad_write_shows(void *arg);
+
+/* Power fails at once, before later writes can tell that one is missing. */
+static void bad_write_hasty(void *arg)
+{
+    struct sim_host *h = arg;
+    if (h->fragile &&
+        sim_fs_bad_write_made(h->rotten_fault == FAULT_blob_lost ? h->blob_fs : h->raft_fs)) {
+        sim_after(h->w->sim, 0, world_below(h->w, 4000), bad_write_shows, NULL, h);
+    } else if (h->fragile) {
+        sim_after(h->w->sim, 0, 1000, bad_write_hasty, NULL, h);
+    }
+}
+
 /* Power fails, so that the disk shows what it holds. Not before the other replicas are enough. */
 static void bad_write_shows(void *arg)
 {
@@ -246,6 +260,9 @@ static void bad_write(struct sim_host *h, struct fs *fs, enum sim_fault fault,
     h->rotten_fault = fault;
     sim_fs_bad_write(fs, "/", kind, shifts[world_below(h->w, array_len(shifts))]);
     fault_later(h->w, 50, 1500, bad_write_shows, h);
+    if (world_below(h->w, 2) == 0) {
+        bad_write_hasty(h);
+    }
 }
 
 bool fault_log_bad(struct sim_host *h, enum sim_fault fault)
@@ -324,6 +341,43 @@ bool fault_log_rot(struct sim_host *h)
     return true;
 }
 
+struct vanish {
+    struct fs *fs;
+    bool vote; /* it goes, too */
+};
+
+static int vanish_name(void *arg, const char *name, bool is_dir)
+{
+    struct vanish *v = arg;
+    char path[160];
+    (void)snprintf(path, sizeof(path), "raft/%.100s", name);
+    return is_dir || (!v->vote && strncmp(name, "vote", 4) == 0) ? 0 : fs_unlink(v->fs, path);
+}
+
+/* One file, all of the log, or the vote with it. */
+bool fault_log_gone(struct sim_host *h)
+{
+    struct world *w = h->w;
+    struct names names = {.w = w, .dir = "raft", .fs = h->raft_fs};
+    if (!may_hurt(h)) {
+        return false;
+    }
+    (void)fault_crash(h, world_below(w, 2) == 0 ? SIM_FS_KILL : SIM_FS_KEEP);
+    unsigned kind = (unsigned)world_below(w, 4);
+    if (kind < 2) {
+        (void)fs_list(h->raft_fs, "raft", pick_name, &names);
+        (void)fs_unlink(h->raft_fs, names.path);
+    } else {
+        struct vanish v = {h->raft_fs, kind == 3};
+        (void)fs_list(h->raft_fs, "raft", vanish_name, &v);
+    }
+    (void)fs_sync_dir(h->raft_fs, "raft");
+    world_note(w, "host %u: %s vanished", h->n, kind < 2 ? names.path : "the log");
+    h->rotten = true;
+    hurt(h);
+    return true;
+}
+
 static int pick_dir(void *arg, const char *name, bool is_dir)
 {
     struct names *p = arg;
@@ -337,7 +391,8 @@ static int pick_dir(void *arg, const char *name, bool is_dir)
 }
 
 /* Stays hurt until somebody reads it, so that no other host may be hurt until the end. A process
- * may serve what it hashed since the chunk was written, unless told otherwise: so it ends, too. */
+ * may trust what it hashed since the chunk was written, unless told otherwise: it ends, too, or
+ * (one chunk at a time) it gives wrong bytes until it does. */
 bool fault_blob_rot(struct sim_host *h)
 {
     struct world *w = h->w;
@@ -353,6 +408,12 @@ bool fault_blob_rot(struct sim_host *h)
         return false;
     }
     w->damaged = h->n;
+    if (!w->verify_always && h->blind_life != h->life && world_below(w, 2) == 0) {
+        h->blind_life = h->life;
+        (void)snprintf(h->blind_chunk, sizeof(h->blind_chunk), "%.64s",
+                       strrchr(names.path, '/') + 1);
+        return true;
+    }
     return w->verify_always || fault_crash(h, SIM_FS_KILL);
 }
 

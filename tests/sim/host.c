@@ -173,6 +173,19 @@ static int open_chunks(struct sim_host *h, struct err *err)
     return chunks_open(&options, &h->chunks, err);
 }
 
+/* From the first start of an incarnation on, an empty folder is damage: it may have voted. */
+static int prepare(struct sim_host *h, struct err *err)
+{
+    if (h->prepared) {
+        return consensus_prepared(h->raft_fs, "raft")
+                   ? 0
+                   : err_set(err, TSR_ECORRUPT, "term, vote and log are missing");
+    }
+    int rv = consensus_prepare(h->raft_fs, "raft");
+    h->prepared = rv == 0;
+    return rv == 0 ? 0 : err_set(err, rv, "no record of term and vote can be made");
+}
+
 static int open_consensus(struct sim_host *h, struct err *err)
 {
     char address[32];
@@ -198,11 +211,11 @@ static int open_consensus(struct sim_host *h, struct err *err)
         .snapshot_entries = h->w->snapshot_entries,
         .snapshot_bytes = 64 * 1024 * 1024,
         .snapshot_trailing = h->w->snapshot_trailing,
-        .segment_bytes = 64 * 1024,
-        .window_bytes = 1024 * 1024,
+        .segment_bytes = h->w->segment_bytes,
+        .window_bytes = h->w->window_bytes,
     };
     h->net.ops = &sim_net_ops;
-    int rv = fs_mkdirs(h->raft_fs, "raft");
+    int rv = prepare(h, err);
     if (rv == 0) {
         rv = consensus_open(&options, &h->consensus, err);
     }
@@ -357,6 +370,7 @@ void host_start(struct sim_host *h)
     if (rv != 0) {
         world_fail(h->w, "host %u: consensus does not start: %s", h->n, err_name(rv));
     }
+    check_log_started(h);
     cluster_start(h->cluster);
     image_importer_watch(h->importer);
     world_note(h->w, "host %u up incarnation=%llu applied=%llu", h->n,
@@ -372,6 +386,7 @@ void host_crash(struct sim_host *h, enum sim_fs_crash_mode mode)
         return;
     }
     world_note(w, "host %u crash %s", h->n, names[mode]);
+    h->last_crash = mode;
     sim_peers_crash(w->peers, h->n);
     sim_crash(w->sim, h->n);
     sim_group_pause(w->sim, h->n, 0);
@@ -523,6 +538,7 @@ static void join_start(struct sim_host *h, bool rejoin)
 
 static void new_stores(struct sim_host *h, bool blobs)
 {
+    h->prepared = false;
     h->raft_fs = sim_fs_new(world_below(h->w, UINT64_MAX));
     tsr_assert(kv_mem_open(meta_database_count, &h->meta_kv) == 0);
     if (blobs) {
@@ -550,6 +566,7 @@ void host_make(struct world *w, unsigned n)
     h->apply_pool = sim_pool_new(w->sim, n, 1, 50, 400);
     h->index_pool = sim_pool_new(w->sim, n, 1, 20, 300);
     h->disk_pool = sim_pool_new(w->sim, n, 4, 50, 1500);
+    sim_pool_tail(h->disk_pool, w->slow_blobs ? 10 : 0, 80000);
     h->cpu_pool = sim_pool_new(w->sim, n, 2, 10, 100);
     new_stores(h, true);
 }

@@ -70,12 +70,15 @@ struct world;
     X(wipe, 14)         /* the disks are new; the host joins again */               \
     X(replace, 14)      /* a host is gone for good; another joins */                \
     X(log_rot, 18)      /* bits of the log or the vote flip */                      \
+    X(log_gone, 18)     /* files of the log vanish */                               \
     X(log_lost, 22)     /* a write to the log or the vote never reaches the disk */ \
     X(log_astray, 22)   /* it reaches the wrong place */                            \
     X(blob_rot, 12)     /* bits of a chunk flip */                                  \
     X(blob_lost, 30)    /* a write of a chunk never reaches the disk */             \
     X(demote, 30)       /* a voter becomes standby; the planner undoes it */        \
     X(transfer, 9)      /* leadership is handed over */                             \
+    X(handover_cut, 6)  /* and who had it is cut off in that moment */              \
+    X(topple, 6)        /* who leads is cut off or dies soon, again and again */    \
     X(endpoint_move, 9) /* the admin endpoint is moved by hand */
 
 enum sim_fault {
@@ -111,7 +114,11 @@ struct sim_host {
     bool log_full; /* its log's disk has no room, or had none since it started */
     bool fragile;  /* a write is missing on its disk and shows with the next power cut */
     enum sim_fault rotten_fault; /* which kind of write */
+    enum sim_fs_crash_mode last_crash;
+    bool prepared; /* it has been up under this id */
     unsigned life;
+    unsigned blind_life; /* in that life it trusts a chunk that has rotted since it was hashed */
+    char blind_chunk[65];
     uint64_t paused_until_ms;
     uint64_t led_term;
 
@@ -198,6 +205,7 @@ struct sim_image {
     struct sim_event *events;
     unsigned count, capacity, open; /* open: never answered */
     bool retired;                   /* clients leave it alone from now on */
+    uint32_t content;               /* the last that was stored for it */
 };
 
 struct client;
@@ -221,7 +229,8 @@ struct world {
     struct sim_host hosts[SIM_HOSTS_MAX + 1]; /* from 1 */
     struct image_limits limits;
     bool verify_always;
-    uint64_t snapshot_entries, snapshot_trailing;
+    uint64_t snapshot_entries, snapshot_trailing, window_bytes, segment_bytes;
+    bool slow_blobs; /* some calls on the blobs' disks take long */
 
     /* network */
     bool cut[SIM_HOSTS_MAX + 1][SIM_HOSTS_MAX + 1];
@@ -242,6 +251,9 @@ struct world {
     unsigned image_count;
     uint64_t ops_done, ops_ok[OP_COUNT], ops_all[OP_COUNT];
     uint64_t next_value;
+    unsigned op_weights[OP_COUNT];
+    uint32_t deleted_content; /* of an image that was deleted not long ago */
+    uint64_t deleted_ms;
 
     /* checkers */
     uint8_t (*digests)[FSM_DIGEST_SIZE];
@@ -257,7 +269,8 @@ struct world {
     unsigned weights[FAULT_COUNT];
     uint64_t only;    /* kinds of fault that may happen; 0 = all */
     unsigned damaged; /* the host whose disk was hurt and is not whole again; 0 = none */
-    bool calm;        /* no new faults */
+    bool toppling;
+    bool calm; /* no new faults */
 };
 
 /* world.c */
@@ -307,7 +320,8 @@ struct sim_host *host_any(struct world *w);    /* one that runs; NULL: none */
 struct sim_host *host_ahead(struct world *w);  /* that has applied most */
 
 /* content.c */
-uint32_t content_new(struct world *w); /* returns its number, 1 .. */
+uint32_t content_new(struct world *w);                /* returns its number, 1 .. */
+uint32_t content_like(struct world *w, uint32_t old); /* shares most of its chunks */
 size_t content_size(uint32_t content);
 const uint8_t *content_data(uint32_t content);
 const char *content_md5(uint32_t content);
@@ -332,6 +346,8 @@ void faults_heal(struct world *w);
 /* check_log.c */
 void check_logs(struct world *w);
 void check_log_crashed(struct sim_host *h); /* before its process is gone */
+/* What it said was durable is there when it starts, or it does not start. */
+void check_log_started(struct sim_host *h);
 
 /* check.c */
 void check_step(struct world *w);

@@ -4,19 +4,17 @@
  * Durability: a commit is synced without its meta page (MDB_NOMETASYNC), so a power cut may lose
  * the newest transactions but never mixes them; kv_sync makes everything durable.
  *
- * KV_SYNC_LATE: a commit writes its pages and its meta page and returns; a thread syncs the file;
- * the next transaction writes no page before that is over. So only the last commit may be torn, and
- * the one before it is whole: a store that was not closed is opened there (lmdb_back.h). kv_sync
- * makes a commit of its own, so that what it made durable is whole in both meta pages.
+ * KV_SYNC_LATE: a commit writes its pages and its meta page and returns; a thread syncs the file
+ * some commits at a time and notes what is whole (lmdb_late.h). A store that was not closed is
+ * opened there (lmdb_back.h).
  *
- * Failure: LMDB
- * marks a write transaction bad after a failed write; we remember the first error and give it at
- * commit. A read-only cursor must be closed before its transaction ends; the count of open cursors
- * is asserted. Cursors in a write transaction keep their key and seek again after a write, because
- * how LMDB moves a cursor under deletes is subtle; read cursors use LMDB's own position. */
+ * Failure: LMDB marks a write transaction bad after a failed write; we remember the first error and
+ * give it at commit. A read-only cursor must be closed before its transaction ends; the count of
+ * open cursors is asserted. Cursors in a write transaction keep their key and seek again after a
+ * write, because how LMDB moves a cursor under deletes is subtle; read cursors use LMDB's own
+ * position. */
 #include <errno.h>
 #include <lmdb.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,14 +23,13 @@
 #include <unistd.h>
 
 #include "sys/lmdb_back.h"
+#include "sys/lmdb_late.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
 #include "tessera/base/log.h"
 #include "tessera/sys/kv.h"
 
-/* LMDB keeps up to 131,071 changed pages in memory and writes some when there are more. A write
- * changes a few at most: after so many the last commit's sync is waited for. */
-enum { LATE_CHANGES_MAX = 1024, LATE_COMMIT_BYTES = 1 << 20 };
+enum { PAGE_BYTES = 4096 };
 enum { READERS_MAX = 4096, STORE_DAMAGED_EXIT = 65 /* EX_DATAERR: operator needed */ };
 
 struct lmdb_kv {
@@ -42,15 +39,9 @@ struct lmdb_kv {
     unsigned count;
     MDB_dbi dbis[KV_DBS_MAX];
 
-    /* KV_SYNC_LATE. The lock is held for some memory accesses only. */
-    bool late;
+    bool synced_late;
+    struct lmdb_late late;
     char *path;
-    MDB_dbi main;
-    pthread_t syncer;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool wanted, busy, ending;
-    int failed; /* of a sync: never tried again, nothing is committed any more */
 };
 
 struct kv_txn {
@@ -58,6 +49,7 @@ struct kv_txn {
     bool write;
     int failed;       /* first failed write */
     uint64_t changes; /* number of writes so far */
+    uint64_t bytes;   /* that they change, roughly */
     unsigned cursors;
 };
 
@@ -115,54 +107,7 @@ static struct kv_val val_out(MDB_val v)
     return (struct kv_val){v.mv_data, v.mv_size};
 }
 
-/* --- syncing behind the commits ------------------------------------------------------------- */
-
-static void *syncer_run(void *arg)
-{
-    struct lmdb_kv *s = arg;
-    (void)pthread_setname_np(pthread_self(), "store-sync");
-    pthread_mutex_lock(&s->lock);
-    for (;;) {
-        while (!s->wanted && !s->ending) {
-            pthread_cond_wait(&s->changed, &s->lock);
-        }
-        if (!s->wanted) {
-            break;
-        }
-        s->wanted = false;
-        s->busy = true;
-        pthread_mutex_unlock(&s->lock);
-        int rv = from_lmdb(mdb_env_sync(s->env, 1));
-        pthread_mutex_lock(&s->lock);
-        s->busy = false;
-        /* Nobody knows what is on the disk now: no case for waiting until there is room. */
-        rv = rv == TSR_ENOSPC ? TSR_EIO : rv;
-        s->failed = s->failed != 0 ? s->failed : rv;
-        pthread_cond_broadcast(&s->changed);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return NULL;
-}
-
-/* The last commit is durable; or why not. */
-static int late_wait(struct lmdb_kv *s)
-{
-    pthread_mutex_lock(&s->lock);
-    while (s->wanted || s->busy) {
-        pthread_cond_wait(&s->changed, &s->lock);
-    }
-    int rv = s->failed;
-    pthread_mutex_unlock(&s->lock);
-    return rv;
-}
-
-static void late_want(struct lmdb_kv *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->wanted = true;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-}
+/* --- transactions --------------------------------------------------------------------------- */
 
 /* LMDB says EIO for a write that a full disk cut short, as it does for a disk that fails: so it is
  * not let that far. */
@@ -173,78 +118,6 @@ static bool has_free(struct lmdb_kv *s, uint64_t bytes)
     return bytes == 0 || mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &st) != 0 ||
            (uint64_t)st.f_bavail * st.f_frsize >= bytes;
 }
-
-/* A commit that changes nothing of the databases: some pages, out of what is kept free. */
-static int late_commit(struct lmdb_kv *s)
-{
-    static char name[] = "sync";
-    MDB_txn *txn;
-    MDB_val key = {sizeof(name) - 1, name}, value;
-    uint64_t count = 0;
-    if (!has_free(s, LATE_COMMIT_BYTES)) {
-        return TSR_ENOSPC;
-    }
-    int rv = mdb_txn_begin(s->env, NULL, 0, &txn);
-    if (rv != 0) {
-        return from_lmdb(rv);
-    }
-    if (mdb_get(txn, s->main, &key, &value) == 0 && value.mv_size == sizeof(count)) {
-        memcpy(&count, value.mv_data, sizeof(count));
-    }
-    count++;
-    value = (MDB_val){sizeof(count), &count};
-    rv = from_lmdb(mdb_put(txn, s->main, &key, &value, 0));
-    if (rv == 0) {
-        rv = late_wait(s);
-    }
-    if (rv != 0) {
-        mdb_txn_abort(txn);
-        return rv;
-    }
-    rv = from_lmdb(mdb_txn_commit(txn));
-    if (rv == 0) {
-        late_want(s);
-    }
-    return rv;
-}
-
-static int late_sync(struct lmdb_kv *s)
-{
-    int rv = late_commit(s);
-    return rv == 0 ? late_wait(s) : rv;
-}
-
-static int late_start(struct lmdb_kv *s)
-{
-    MDB_txn *txn;
-    int rv = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
-    if (rv == 0) {
-        rv = mdb_dbi_open(txn, NULL, 0, &s->main);
-        mdb_txn_abort(txn);
-    }
-    if (rv != 0) {
-        return from_lmdb(rv);
-    }
-    s->late = pthread_create(&s->syncer, NULL, syncer_run, s) == 0;
-    if (!s->late) {
-        return TSR_ENOMEM;
-    }
-    late_want(s); /* what opening wrote */
-    return late_wait(s);
-}
-
-static int late_stop(struct lmdb_kv *s)
-{
-    int rv = late_wait(s);
-    pthread_mutex_lock(&s->lock);
-    s->ending = true;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-    pthread_join(s->syncer, NULL);
-    return rv;
-}
-
-/* --- transactions --------------------------------------------------------------------------- */
 
 void kv_lmdb_reserve(struct kv *kv, uint64_t bytes)
 {
@@ -281,21 +154,15 @@ static void op_abort(struct kv *kv, struct kv_txn *t)
 static int op_commit(struct kv *kv, struct kv_txn *t)
 {
     struct lmdb_kv *s = self(kv);
-    bool late = s->late && t->write;
-    int rv = t->failed;
-    if (rv == 0 && late) {
-        rv = late_wait(s);
-    }
-    if (rv != 0) {
+    if (t->failed != 0) {
+        int rv = t->failed;
         op_abort(kv, t);
         return rv;
     }
     tsr_assert(t->cursors == 0);
-    rv = from_lmdb(mdb_txn_commit(t->txn));
+    int rv = s->synced_late && t->write ? lmdb_late_commit(&s->late, t->txn, t->bytes)
+                                        : from_lmdb(mdb_txn_commit(t->txn));
     free(t);
-    if (rv == 0 && late) {
-        late_want(s);
-    }
     return rv;
 }
 
@@ -313,11 +180,12 @@ static int op_get(struct kv *kv, struct kv_txn *t, unsigned db, struct kv_val ke
     return from_lmdb(rv);
 }
 
-/* Counts a write and keeps its error for the commit. */
-static int wrote(struct kv_txn *t, int rv)
+/* Counts a write of @size bytes and keeps its error for the commit. */
+static int wrote(struct kv_txn *t, size_t size, int rv)
 {
     rv = from_lmdb(rv);
     t->changes++;
+    t->bytes += PAGE_BYTES + size;
     if (rv != 0 && rv != TSR_ENOENT && rv != TSR_EINVAL && t->failed == 0) {
         t->failed = rv;
     }
@@ -327,9 +195,6 @@ static int wrote(struct kv_txn *t, int rv)
 /* Whether a write may go ahead. */
 static int may_write(struct kv *kv, struct kv_txn *t, unsigned db)
 {
-    if (t->changes == LATE_CHANGES_MAX && self(kv)->late && t->failed == 0) {
-        t->failed = late_wait(self(kv));
-    }
     if (t->failed != 0) {
         return t->failed;
     }
@@ -344,7 +209,7 @@ static int op_put(struct kv *kv, struct kv_txn *t, unsigned db, struct kv_val ke
         return rv;
     }
     MDB_val k = val_in(key), v = val_in(val);
-    return wrote(t, mdb_put(t->txn, self(kv)->dbis[db], &k, &v, 0));
+    return wrote(t, val.size, mdb_put(t->txn, self(kv)->dbis[db], &k, &v, 0));
 }
 
 static int op_del(struct kv *kv, struct kv_txn *t, unsigned db, struct kv_val key)
@@ -354,7 +219,7 @@ static int op_del(struct kv *kv, struct kv_txn *t, unsigned db, struct kv_val ke
         return rv;
     }
     MDB_val k = val_in(key);
-    return wrote(t, mdb_del(t->txn, self(kv)->dbis[db], &k, NULL));
+    return wrote(t, 0, mdb_del(t->txn, self(kv)->dbis[db], &k, NULL));
 }
 
 static int op_drop(struct kv *kv, struct kv_txn *t, unsigned db)
@@ -363,7 +228,7 @@ static int op_drop(struct kv *kv, struct kv_txn *t, unsigned db)
     if (rv != 0) {
         return rv;
     }
-    return wrote(t, mdb_drop(t->txn, self(kv)->dbis[db], 0));
+    return wrote(t, 0, mdb_drop(t->txn, self(kv)->dbis[db], 0));
 }
 
 static int op_count(struct kv *kv, struct kv_txn *t, unsigned db, uint64_t *out)
@@ -463,7 +328,8 @@ static int op_cursor_move(struct kv *kv, struct kv_cursor *c, enum kv_seek how, 
 
 static int op_sync(struct kv *kv)
 {
-    return self(kv)->late ? late_sync(self(kv)) : from_lmdb(mdb_env_sync(self(kv)->env, 1));
+    return self(kv)->synced_late ? lmdb_late_sync(&self(kv)->late)
+                                 : from_lmdb(mdb_env_sync(self(kv)->env, 1));
 }
 
 /* Pages on LMDB's free list: each of its records starts with the number of pages in it. */
@@ -517,8 +383,6 @@ static void free_store(struct lmdb_kv *s)
     if (s->env != NULL) {
         mdb_env_close(s->env);
     }
-    pthread_cond_destroy(&s->changed);
-    pthread_mutex_destroy(&s->lock);
     free(s->path);
     free(s);
 }
@@ -526,7 +390,7 @@ static void free_store(struct lmdb_kv *s)
 static void op_close(struct kv *kv)
 {
     struct lmdb_kv *s = self(kv);
-    if (s->late && late_stop(s) == 0 && lmdb_set_clean_mark(s->path) != 0) {
+    if (s->synced_late && lmdb_late_stop(&s->late) == 0 && lmdb_set_clean_mark(s->path) != 0) {
         log_warn("kv", "the store in %s is closed, but cannot be marked so", s->path);
     }
     free_store(s);
@@ -548,6 +412,42 @@ static const struct kv_ops lmdb_ops = {
     .stat = op_stat,
     .close = op_close,
 };
+
+/* --- what syncing behind the commits does with LMDB --- */
+
+/* A reader at the newest commit. */
+static int late_pin(void *env, void **reader_out, struct lmdb_meta *meta_out)
+{
+    MDB_txn *reader;
+    mdb_filehandle_t fd;
+    int rv = from_lmdb(mdb_env_get_fd(env, &fd));
+    if (rv == 0) {
+        rv = from_lmdb(mdb_txn_begin(env, NULL, MDB_RDONLY, &reader));
+    }
+    if (rv != 0) {
+        return rv;
+    }
+    *reader_out = reader;
+    return lmdb_meta_read(fd, mdb_txn_id(reader), meta_out);
+}
+
+static int late_sync(void *env)
+{
+    return from_lmdb(mdb_env_sync(env, 1));
+}
+
+static int late_commit(void *txn)
+{
+    return from_lmdb(mdb_txn_commit(txn));
+}
+
+static void late_abort(void *txn)
+{
+    mdb_txn_abort(txn);
+}
+
+static const struct lmdb_late_ops late_ops = {
+    .pin = late_pin, .sync = late_sync, .commit = late_commit, .abort = late_abort};
 
 static int open_dbs(struct lmdb_kv *s, const char *const *names, unsigned count)
 {
@@ -635,14 +535,6 @@ static int open_env(struct lmdb_kv *s, const char *path, uint64_t map_bytes, enu
     return rv;
 }
 
-/* Before LMDB sees a store that is synced late. */
-static int late_prepare(const char *path)
-{
-    int clean = 0;
-    int rv = lmdb_take_clean_mark(path, &clean);
-    return rv == 0 && !clean ? lmdb_step_back(path) : rv;
-}
-
 static struct lmdb_kv *new_store(const char *path, unsigned count)
 {
     struct lmdb_kv *s = calloc(1, sizeof(*s));
@@ -655,8 +547,6 @@ static struct lmdb_kv *new_store(const char *path, unsigned count)
     s->base.ops = &lmdb_ops;
     s->count = count;
     s->path = copy;
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, NULL);
     return s;
 }
 
@@ -669,7 +559,7 @@ int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names,
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         return err_from_errno(errno);
     }
-    int rv = mode == KV_SYNC_LATE ? late_prepare(path) : 0;
+    int rv = mode == KV_SYNC_LATE ? lmdb_go_back(path) : 0;
     struct lmdb_kv *s = rv == 0 ? new_store(path, count) : NULL;
     if (s == NULL) {
         return rv != 0 ? rv : TSR_ENOMEM;
@@ -680,12 +570,10 @@ int kv_lmdb_open(const char *path, uint64_t map_bytes, const char *const *names,
     }
     rv = from_lmdb(rv);
     if (rv == 0 && mode == KV_SYNC_LATE) {
-        rv = late_start(s);
+        rv = lmdb_late_start(&s->late, &late_ops, s->env, path);
+        s->synced_late = rv == 0;
     }
     if (rv != 0) {
-        if (s->late) {
-            (void)late_stop(s);
-        }
         free_store(s);
         return rv;
     }

@@ -87,9 +87,9 @@ static inline struct kv_val kv_val_of(const void *data, size_t size)
 enum kv_sync_mode {
     KV_SYNC_EACH, /* before the commit returns (MDB_NOMETASYNC) */
     KV_SYNC_NONE, /* when the system likes; for tests */
-    /* Behind the commit, in a thread of its own; the next commit waits for it. A store that was not
-     * closed is opened at the transaction before its last one, as the last may not be whole: for a
-     * store whose newest changes are also in a log. */
+    /* Behind the commits, in a thread of its own, several times a second. A store that was not
+     * closed is opened where it was last synced: for a store whose newest changes are also in a
+     * log. */
     KV_SYNC_LATE,
 };
 /* LMDB environment in directory @path (made if absent) with databases @names (index = db number).

@@ -427,98 +427,210 @@ static void a_store_closed_in_order_has_its_last_transaction(void **state)
     }
 }
 
-static void a_lost_process_loses_one_transaction_and_none_that_was_synced(void **state)
+static int number_now(const char *path)
+{
+    struct kv *kv = open_late(path);
+    struct kv_txn *txn = begin(kv, false);
+    struct kv_val value;
+    int rv = kv_get(kv, txn, 0, text("n"), &value), number = 0;
+    if (rv == 0) {
+        check(value.size > 0 && value.size < 16);
+        number = atoi((const char *)value.data); /* the page goes on behind it: not a digit */
+    } else {
+        check_code(rv, TSR_ENOENT);
+    }
+    kv_abort(kv, txn);
+    kv_close(kv);
+    return number;
+}
+
+static void a_lost_process_loses_none_that_was_synced(void **state)
 {
     (void)state;
     const char *path = test_path(test_dir(), "late");
-    struct kv *kv;
-    lost_process(path, 7, 0);
-    kv = open_late(path);
-    check_now(kv, "n", "6");
-    kv_close(kv);
+    for (int i = 0; i < 10; i++) {
+        lost_process(path, 9, i);
+        int n = number_now(path); /* what came behind the sync may be there or not */
+        check(i == 0 || (n >= i && n <= 9));
+    }
     lost_process(path, 9, 9);
-    kv = open_late(path);
-    check_now(kv, "n", "9");
-    put_one(kv, "n", "10");
-    put_one(kv, "n", "11");
-    kv_close(kv);
+    check_int(number_now(path), 9);
     for (int i = 0; i < 4; i++) { /* gone again and again before it wrote anything */
         lost_process(path, 0, 0);
     }
-    kv = open_late(path);
-    check_now(kv, "n", "10"); /* one step, however often */
-    kv_close(kv);
-    lost_process(path, 1, 0);
-    kv = open_late(path);
-    check_now(kv, "n", "10");
-    kv_close(kv);
+    check_int(number_now(path), 9);
 }
 
-static void copy_file(const char *from, const char *to, long offset, long most)
-{
-    static char data[65536];
-    FILE *in = fopen(from, "r"), *out = fopen(to, offset == 0 && most < 0 ? "w" : "r+");
-    check(in != NULL && out != NULL);
-    fseek(in, offset, SEEK_SET);
-    fseek(out, offset, SEEK_SET);
-    size_t n;
-    while (most != 0 &&
-           (n = fread(data, 1, most > 0 && most < (long)sizeof(data) ? (size_t)most : sizeof(data),
-                      in)) > 0) {
-        check(fwrite(data, 1, n, out) == n);
-        most -= most > 0 ? (long)n : 0;
-    }
-    fclose(in);
-    fclose(out);
-}
-
-/* A power cut in the middle of the last commit's sync: its meta page got to the disk, and of its
- * pages none did. */
-static void a_torn_last_commit_is_stepped_over(void **state)
+static void a_synced_store_goes_on_where_it_was_lost(void **state)
 {
     (void)state;
     const char *path = test_path(test_dir(), "late");
-    char file[600], torn[512], torn_file[600], key[16];
+    for (int i = 1; i < 20; i++) { /* what follows is written over what was taken back */
+        lost_process(path, i + 3, i);
+        check(number_now(path) >= i);
+        struct kv *kv = open_late(path);
+        put_one(kv, "n", "0");
+        put_one(kv, "m", "0");
+        kv_close(kv);
+        check_int(number_now(path), 0);
+    }
+}
+
+enum { PAGE = 4096, TORN_ROUNDS = 25, TORN_COMMITS = 12, TORN_KEYS = 400 };
+
+static size_t file_read(const char *path, char **out)
+{
+    struct stat st;
+    FILE *f = fopen(path, "r");
+    check(f != NULL && fstat(fileno(f), &st) == 0);
+    *out = malloc((size_t)st.st_size + 1);
+    check(fread(*out, 1, (size_t)st.st_size, f) == (size_t)st.st_size);
+    fclose(f);
+    return (size_t)st.st_size;
+}
+
+static void file_write(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "w");
+    check(f != NULL && fwrite(data, 1, size, f) == size);
+    fclose(f);
+}
+
+static void commit_some(struct kv *kv, unsigned *random, const char *stamp)
+{
+    char key[16], value[600];
+    struct kv_txn *txn = begin(kv, true);
+    memset(value, 'v', sizeof(value));
+    for (int i = 0; i < 40; i++) {
+        *random = *random * 1664525u + 1013904223u;
+        snprintf(key, sizeof(key), "%u", (*random >> 8) % TORN_KEYS);
+        check_ok(kv_put(kv, txn, 0, text(key), kv_val_of(value, (*random >> 20) % 600 + 1)));
+    }
+    check_ok(kv_put(kv, txn, 0, text("stamp"), text(stamp)));
+    check_ok(kv_commit(kv, txn));
+}
+
+static void check_same(struct kv *kv, struct kv *want)
+{
+    struct kv_txn *ta = begin(kv, false), *tb = begin(want, false);
+    struct kv_cursor *a, *b;
+    struct kv_val ak, av, bk, bv;
+    int rv = 0;
+    check_ok(kv_cursor_open(kv, ta, 0, &a));
+    check_ok(kv_cursor_open(want, tb, 0, &b));
+    while (rv == 0) {
+        rv = kv_cursor_move(kv, a, KV_NEXT, &ak, &av);
+        check_int(kv_cursor_move(want, b, KV_NEXT, &bk, &bv), rv);
+        if (rv == 0) {
+            check(ak.size == bk.size && memcmp(ak.data, bk.data, ak.size) == 0);
+            check(av.size == bv.size && memcmp(av.data, bv.data, av.size) == 0);
+        }
+    }
+    check_code(rv, TSR_ENOENT);
+    kv_cursor_close(kv, a);
+    kv_cursor_close(want, b);
+    kv_abort(kv, ta);
+    kv_abort(want, tb);
+}
+
+/* What the disk holds after a power cut: of the pages written since the sync some, as it likes, and
+ * both meta pages. */
+static void cut_power(char *now, size_t size, const char *durable, size_t durable_size,
+                      unsigned *random)
+{
+    for (size_t at = 2UL * PAGE; at + PAGE <= size; at += PAGE) {
+        *random = *random * 1664525u + 1013904223u;
+        if (*random >> 31 && at + PAGE <= durable_size) {
+            memcpy(now + at, durable + at, PAGE);
+        } else if (*random >> 31) {
+            memset(now + at, 0, PAGE);
+        }
+    }
+}
+
+/* A folder with these two files, opened. */
+static struct kv *open_copy(const char *path, const char *suffix, int round, const char *data,
+                            size_t size, const char *note, size_t note_size)
+{
+    char name[512], file[600];
+    snprintf(name, sizeof(name), "%s-%s-%d", path, suffix, round);
+    check_ok(mkdir(name, 0700));
+    snprintf(file, sizeof(file), "%s/data.mdb", name);
+    file_write(file, data, size);
+    snprintf(file, sizeof(file), "%s/synced", name);
+    file_write(file, note, note_size);
+    return open_late(name);
+}
+
+static void a_power_cut_leaves_what_was_synced(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late");
+    char file[600], note_file[600], stamp[16];
     snprintf(file, sizeof(file), "%s/data.mdb", path);
+    snprintf(note_file, sizeof(note_file), "%s/synced", path);
     struct kv *kv = open_late(path);
-    for (int round = 0; round < 40; round++) {
-        snprintf(torn, sizeof(torn), "%s-%d", path, round);
-        snprintf(torn_file, sizeof(torn_file), "%s/data.mdb", torn);
-        check_ok(mkdir(torn, 0700));
-        struct kv_txn *txn = begin(kv, true); /* its sync waits for the one before */
-        for (int i = 0; i < 50; i++) {
-            snprintf(key, sizeof(key), "%d-%d", round, i * 7919 % 50);
-            check_ok(kv_put(kv, txn, 0, text(key), text("value")));
+    unsigned random = 7, counted = 0;
+    for (int round = 0; counted < TORN_ROUNDS; round++) {
+        check(round < 100 * TORN_ROUNDS); /* it synced by itself in each of them */
+        char *data, *note, *later, *torn;
+        snprintf(stamp, sizeof(stamp), "%d", round);
+        commit_some(kv, &random, stamp);
+        check_ok(kv_sync(kv));
+        size_t size = file_read(file, &data), note_size = file_read(note_file, &note);
+        for (int i = 0; i < 1 + round % TORN_COMMITS; i++) {
+            commit_some(kv, &random, "later");
         }
-        copy_file(file, torn_file, 0, -1);
-        check_ok(kv_put(kv, txn, 0, text("last"), text(key)));
-        check_ok(kv_commit(kv, txn));
-        copy_file(file, torn_file, 0, 2L * 4096); /* both meta pages */
-        struct kv *other = open_late(torn);
-        if (round > 0) {
-            snprintf(key, sizeof(key), "%d-%d", round - 1, 49 * 7919 % 50);
-            check_now(other, "last", key);
-        } else {
-            check_now(other, "last", NULL);
+        size_t torn_size = file_read(file, &torn);
+        check_int(file_read(note_file, &later), note_size);
+        if (memcmp(note, later, note_size) == 0) { /* else it synced by itself meanwhile */
+            counted++;
+            cut_power(torn, torn_size, data, size, &random);
+            struct kv *want = open_copy(path, "want", round, data, size, note, note_size);
+            struct kv *left = open_copy(path, "left", round, torn, torn_size, note, note_size);
+            check_now(want, "stamp", stamp);
+            check_same(left, want);
+            commit_some(left, &random, "more");
+            commit_some(left, &random, "more");
+            kv_close(left);
+            kv_close(want);
         }
-        txn = begin(other, false);
-        uint64_t count;
-        check_ok(kv_count(other, txn, 0, &count));
-        check_int(count, round == 0 ? 0 : round * 50 + 1);
-        struct kv_cursor *cursor;
-        struct kv_val k, v;
-        uint64_t walked = 0;
-        check_ok(kv_cursor_open(other, txn, 0, &cursor));
-        while (kv_cursor_move(other, cursor, KV_NEXT, &k, &v) == 0) {
-            walked++;
-        }
-        check_int(walked, count);
-        kv_cursor_close(other, cursor);
-        kv_abort(other, txn);
-        put_one(other, "more", "x");
-        kv_close(other);
+        free(data);
+        free(note);
+        free(later);
+        free(torn);
     }
     kv_close(kv);
+}
+
+static void a_note_of_another_file_is_damage(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late"), *other = test_path(test_dir(), "other");
+    char *data;
+    lost_process(path, 30, 30);
+    lost_process(other, 3, 3);
+    size_t size = file_read(test_path(other, "data.mdb"), &data);
+    file_write(test_path(path, "data.mdb"), data, size);
+    free(data);
+    struct kv *kv;
+    check_code(kv_lmdb_open(path, 64 << 20, names, 2, KV_SYNC_LATE, &kv), TSR_ECORRUPT);
+}
+
+static void a_torn_note_leaves_the_one_before(void **state)
+{
+    (void)state;
+    const char *path = test_path(test_dir(), "late");
+    char *said;
+    lost_process(path, 3, 3);
+    size_t size = file_read(test_path(path, "synced"), &said);
+    uint64_t first, second;
+    memcpy(&first, said + 16, 8);
+    memcpy(&second, said + 4096 + 16, 8);
+    said[(second > first ? 4096 : 0) + 100] ^= 1;
+    file_write(test_path(path, "synced"), said, size);
+    free(said);
+    check(number_now(path) < 3); /* that of its opening */
 }
 
 /* --- in memory --- */
@@ -611,6 +723,9 @@ TEST_MAIN(BOTH(a_commit_publishes_and_an_abort_forgets), BOTH(a_reader_keeps_wha
           cmocka_unit_test(a_store_is_there_after_a_restart),
           cmocka_unit_test(a_damaged_store_is_told),
           cmocka_unit_test(a_store_closed_in_order_has_its_last_transaction),
-          cmocka_unit_test(a_lost_process_loses_one_transaction_and_none_that_was_synced),
-          cmocka_unit_test(a_torn_last_commit_is_stepped_over),
+          cmocka_unit_test(a_lost_process_loses_none_that_was_synced),
+          cmocka_unit_test(a_synced_store_goes_on_where_it_was_lost),
+          cmocka_unit_test(a_power_cut_leaves_what_was_synced),
+          cmocka_unit_test(a_note_of_another_file_is_damage),
+          cmocka_unit_test(a_torn_note_leaves_the_one_before),
           MEM(a_power_cut_loses_whole_transactions_since_the_sync), MEM(each_call_can_fail))

@@ -39,6 +39,7 @@ struct caller {
     char audit_id[24];
     char methods[64]; /* "password,token" */
     char appcred_id[IDENTITY_ID_MAX + 1];
+    bool ruled; /* by the access rules of its application credential */
     int64_t issued_us, expires_us;
     /* The operator's own rules (identity/rules.h); NULL: the built-in ones. Borrowed. */
     const struct policy_rules *rules;
@@ -82,6 +83,10 @@ int identity_check(struct identity *id, struct meta_view *view, const char *toke
  * far back as the window. Everything else (revoked, disabled, roles) is judged as of now. */
 int identity_check_expired(struct identity *id, struct meta_view *view, const char *token,
                            int64_t now_us, struct caller *out);
+/* Do the access rules of the caller's application credential allow the request? 0 (also where there
+ * are no rules), TSR_EUNAUTHORIZED, TSR_EUNAVAILABLE (store). */
+int identity_access_check(struct meta_view *view, const struct caller *caller, const char *service,
+                          const char *method, const char *path);
 /* Issue a token text for @caller's user and scope; @out has at least 512 bytes. TSR_EUNAVAILABLE:
  * no key. */
 int identity_issue(struct identity *id, struct meta_view *view, const struct caller *caller,

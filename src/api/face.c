@@ -8,6 +8,7 @@
  * found and nothing later runs. When the client goes away the handler's on_dead runs, and the
  * memory is freed when the last service call has come back (refs). */
 #include "api/face.h"
+#include "api/identity_face.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +156,28 @@ static bool has_service(const struct api_req *r, struct meta_view *view)
            service.scope == SCOPE_PROJECT && (service.roles & ROLE_SERVICE) != 0;
 }
 
+/* The access rules of an application credential bind the user, not a service that acts for it. A
+ * token may always be asked about itself. */
+static int access_check(const struct api_req *r, struct meta_view *view, const struct caller *caller)
+{
+    static const char prefix[] = "/identity";
+    const char *method = http_method_text(r->http), *path = http_path(r->http);
+    if (!caller->ruled || has_service(r, view)) {
+        return 0;
+    }
+    if ((r->route->flags & API_IDENTITY) == 0) {
+        return identity_access_check(view, caller, "image", method, path);
+    }
+    if (r->route->fn == ident_token_get) {
+        return 0;
+    }
+    int rv = identity_access_check(view, caller, "identity", method, path);
+    if (rv == TSR_EUNAUTHORIZED && str_starts(path, prefix)) { /* as without our own prefix */
+        rv = identity_access_check(view, caller, "identity", method, path + sizeof(prefix) - 1);
+    }
+    return rv;
+}
+
 /* What this host knows of the token now, into r->caller. */
 static int token_check(struct api_req *r)
 {
@@ -169,6 +192,9 @@ static int token_check(struct api_req *r)
     if (rv == TSR_EUNAUTHORIZED && has_service(r, view)) {
         rv = identity_check_expired(r->o->identity, view, api_request_token(r),
                                     loop_wall_us(r->o->loop), &caller);
+    }
+    if (rv == 0) {
+        rv = access_check(r, view, &caller);
     }
     meta_view_close(view);
     if (rv == 0) {

@@ -33,16 +33,20 @@ static json_t *appcred_json(struct api_req *r, const json_t *record)
     ident_url(r, url);
     (void)snprintf(link, sizeof(link), "%s/users/%.64s/application_credentials/%.64s", url, user,
                    id);
-    return json_pack("{s:s,s:s,s:s?,s:s,s:s,s:o,s:s?,s:b,s:{s:s}}", "id", id, "name",
-                     json_str_or(record, "name", ""), "description",
-                     json_str(record, "description"), "project_id",
-                     json_str_or(record, "project_id", ""), "user_id", user, "roles", roles,
-                     "expires_at", expires_us != 0 ? expires : NULL, "unrestricted",
-                     json_bool(record, "unrestricted", false), "links", "self", link);
+    json_t *shown =
+        json_pack("{s:s,s:s,s:s?,s:s,s:s,s:o,s:s?,s:b,s:{s:s}}", "id", id, "name",
+                  json_str_or(record, "name", ""), "description", json_str(record, "description"),
+                  "project_id", json_str_or(record, "project_id", ""), "user_id", user, "roles",
+                  roles, "expires_at", expires_us != 0 ? expires : NULL, "unrestricted",
+                  json_bool(record, "unrestricted", false), "links", "self", link);
+    if (json_arr(record, "access_rules") != NULL) {
+        (void)json_object_set(shown, "access_rules", json_object_get(record, "access_rules"));
+    }
+    return shown;
 }
 
 /* Did the token come from a credential that may not make or delete others? */
-static bool is_restricted(struct api_req *r)
+bool ident_appcred_bound(struct api_req *r)
 {
     struct meta_view *view = NULL;
     json_t *record = NULL;
@@ -161,7 +165,7 @@ static bool fields_ok(struct api_req *r, const json_t *given, int64_t *expires_o
 {
     const char *expires = json_str(given, "expires_at");
     *expires_out = 0;
-    if (!ident_text_field(r, given, "name", IDENTITY_NAME_MAX) ||
+    if (!ident_name_field(r, given, IDENTITY_NAME_MAX) ||
         !ident_text_field(r, given, "secret", 4096) ||
         !ident_text_field(r, given, "description", 4096) ||
         !ident_text_field(r, given, "expires_at", 64) ||
@@ -177,12 +181,7 @@ static bool fields_ok(struct api_req *r, const json_t *given, int64_t *expires_o
         api_errorf(r, TSR_EINVAL, "Invalid input for field 'expires_at'.");
         return false;
     }
-    if (json_array_size(json_arr(given, "access_rules")) > 0) {
-        /* Stored rules that nobody enforces would be a promise broken. */
-        api_errorf(r, TSR_EINVAL, "Access rules are not supported.");
-        return false;
-    }
-    return true;
+    return ident_access_fields_ok(r, given);
 }
 
 /* The secret in clear is kept in the request's body, from which the reply takes it. */
@@ -204,8 +203,13 @@ static void create_with(struct api_req *r, const char *hash)
     const json_t *given = json_obj(r->body, "application_credential");
     const char *name = json_str_or(given, "name", "");
     int64_t expires = 0;
-    json_t *roles;
-    if (!fields_ok(r, given, &expires) || (roles = wanted_roles(r, given)) == NULL) {
+    json_t *roles, *rules = NULL, *puts = NULL;
+    if (!fields_ok(r, given, &expires) || !ident_access_rules(r, given, &rules, &puts)) {
+        return;
+    }
+    if ((roles = wanted_roles(r, given)) == NULL) {
+        json_decref(rules);
+        json_decref(puts);
         return;
     }
     ident_new_id(r, id);
@@ -217,14 +221,22 @@ static void create_with(struct api_req *r, const char *hash)
     if (expires != 0) {
         (void)json_set_int(record, "expires_at", expires);
     }
+    if (rules != NULL) {
+        (void)json_object_set_new(record, "access_rules", rules);
+    }
     json_t *shown = appcred_json(r, record);
     (void)json_set_str(shown, "secret", json_str(given, "secret"));
     (void)snprintf(conflict, sizeof(conflict),
                    "Conflict occurred attempting to store application credential - Duplicate entry "
                    "found with name %.64s.",
                    name);
+    json_t *command = ident_put("appcred", id, record, "absent");
+    if (puts != NULL) {
+        (void)json_array_append_new(puts, command);
+        command = json_pack("{s:s,s:o}", "op", "batch", "commands", puts);
+    }
     ident_submit(
-        r, &(struct ident_change){.command = ident_put("appcred", id, record, "absent"),
+        r, &(struct ident_change){.command = command,
                                   .status = 201,
                                   .secret = true,
                                   .reply = json_pack("{s:o}", "application_credential", shown),
@@ -239,7 +251,7 @@ void ident_appcred_create(struct api_req *r)
         (given = ident_body(r, "application_credential")) == NULL) {
         return;
     }
-    if (r->caller.scope != SCOPE_PROJECT || is_restricted(r)) {
+    if (r->caller.scope != SCOPE_PROJECT || ident_appcred_bound(r)) {
         ident_forbidden(r, "identity:create_application_credential");
         return;
     }
@@ -258,7 +270,7 @@ void ident_appcred_create(struct api_req *r)
 void ident_appcred_delete(struct api_req *r)
 {
     json_t *record;
-    bool bound = is_restricted(r);
+    bool bound = ident_appcred_bound(r);
     if (bound || !is_own(r, "identity:delete_application_credential")) {
         if (bound) {
             ident_forbidden(r, "identity:delete_application_credential");

@@ -72,10 +72,13 @@ static void add_appcred(struct meta_view *view, const struct caller *c, json_t *
     if (c->appcred_id[0] == '\0' || meta_dir_get(view, "appcred", c->appcred_id, &record) != 0) {
         return;
     }
-    (void)json_object_set_new(token, "application_credential",
-                              json_pack("{s:s,s:s,s:b}", "id", c->appcred_id, "name",
-                                        json_str_or(record, "name", ""), "restricted",
-                                        !json_bool(record, "unrestricted", false)));
+    json_t *shown = json_pack("{s:s,s:s,s:b}", "id", c->appcred_id, "name",
+                              json_str_or(record, "name", ""), "restricted",
+                              !json_bool(record, "unrestricted", false));
+    if (json_arr(record, "access_rules") != NULL) {
+        (void)json_object_set(shown, "access_rules", json_object_get(record, "access_rules"));
+    }
+    (void)json_object_set_new(token, "application_credential", shown);
     json_decref(record);
 }
 
@@ -166,14 +169,32 @@ static bool may_handle(const struct api_req *r, const struct caller *subject)
            (r->caller.roles & ROLE_SERVICE) != 0 || ident_self(r, subject->user_id);
 }
 
+/* Services ask so about the token of a user whose request takes long, and which may have ended. */
+static bool asks_expired(const struct api_req *r)
+{
+    const char *value = api_param(r, "allow_expired");
+    return value != NULL && (strcmp(value, "1") == 0 || str_ieq(value, "true")) &&
+           (caller_is_admin(&r->caller) || (r->caller.roles & ROLE_SERVICE) != 0);
+}
+
+static int subject_of(struct api_req *r, struct meta_view *view, struct caller *subject)
+{
+    const char *text = http_header(r->http, "X-Subject-Token");
+    int64_t now = loop_wall_us(r->o->loop);
+    if (text == NULL || strlen(text) > TOKEN_TEXT_MAX) {
+        return TSR_EUNAUTHORIZED;
+    }
+    int rv = identity_check(r->o->identity, view, text, now, subject);
+    return rv == TSR_EUNAUTHORIZED && asks_expired(r)
+               ? identity_check_expired(r->o->identity, view, text, now, subject)
+               : rv;
+}
+
 /* false: replied. */
 static bool check_subject(struct api_req *r, struct meta_view *view, const char *action,
                           struct caller *subject)
 {
-    const char *text = http_header(r->http, "X-Subject-Token");
-    int rv = text == NULL || strlen(text) > TOKEN_TEXT_MAX
-                 ? TSR_EUNAUTHORIZED
-                 : identity_check(r->o->identity, view, text, loop_wall_us(r->o->loop), subject);
+    int rv = subject_of(r, view, subject);
     if (rv == TSR_EUNAUTHORIZED) {
         api_errorf(r, TSR_ENOENT, "Could not find token.");
     } else if (rv != 0) {
@@ -194,6 +215,12 @@ void ident_token_get(struct api_req *r)
     }
     if (!check_subject(r, view, "identity:validate_token", &subject)) {
         meta_view_close(view);
+        return;
+    }
+    if (subject.ruled && http_header(r->http, "OpenStack-Identity-Access-Rules") == NULL) {
+        /* Who does not know of access rules would not enforce them. */
+        meta_view_close(view);
+        api_errorf(r, TSR_ENOENT, "Could not find token.");
         return;
     }
     json_t *token = token_json(r, view, &subject);

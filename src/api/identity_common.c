@@ -181,6 +181,22 @@ bool ident_text_field(struct api_req *r, const json_t *object, const char *key, 
     return true;
 }
 
+bool ident_name_field(struct api_req *r, const json_t *object, size_t max)
+{
+    const json_t *value = json_object_get(object, "name");
+    const char *name = json_string_value(value);
+    if (value == NULL) {
+        return true;
+    }
+    if (name == NULL || name[strspn(name, " \t\r\n")] == '\0' || utf8_length(name) > max ||
+        strlen(name) > IDENTITY_NAME_MAX) {
+        api_errorf(r, TSR_EINVAL,
+                   "Invalid input for field 'name': text of 1 to %zu characters is expected.", max);
+        return false;
+    }
+    return true;
+}
+
 bool ident_bool_field(struct api_req *r, const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);

@@ -76,7 +76,7 @@ static bool fields_ok(struct api_req *r, const json_t *given)
 {
     const json_t *options = json_object_get(given, "options"),
                  *tags = json_object_get(given, "tags");
-    if (!ident_text_field(r, given, "name", IDENTITY_NAME_MAX) ||
+    if (!ident_name_field(r, given, IDENT_SHORT_NAME_MAX) ||
         !ident_text_field(r, given, "description", 4096) ||
         !ident_text_field(r, given, "explicit_domain_id", ID_HEX) ||
         !ident_bool_field(r, given, "enabled")) {
@@ -84,10 +84,6 @@ static bool fields_ok(struct api_req *r, const json_t *given)
     }
     if ((options != NULL && !json_is_object(options)) || (tags != NULL && !json_is_array(tags))) {
         api_errorf(r, TSR_EINVAL, "Invalid input for field 'options' or 'tags'.");
-        return false;
-    }
-    if (json_object_get(given, "name") != NULL && json_str_or(given, "name", "")[0] == '\0') {
-        api_errorf(r, TSR_EINVAL, "Invalid input for field 'name': it is empty.");
         return false;
     }
     return true;

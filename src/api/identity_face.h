@@ -6,6 +6,7 @@
 #include "tessera/base/id.h"
 
 enum { IDENT_URL_MAX = 640, IDENT_LIST_MAX = 100000, IDENT_PROJECT_MAX = 256 };
+enum { IDENT_SHORT_NAME_MAX = 64 }; /* of domains and projects, as in Keystone */
 
 /* "https://host:9292/identity/v3", as links of this request begin. */
 void ident_url(struct api_req *r, char out[IDENT_URL_MAX]);
@@ -64,6 +65,8 @@ void ident_hash(struct api_req *r, const char *password,
 /* Fields of request bodies. Each replies 400 and returns false on a wrong type or length. */
 bool ident_text_field(struct api_req *r, const json_t *object, const char *key, size_t max);
 bool ident_bool_field(struct api_req *r, const json_t *object, const char *key);
+/* "name": not only blanks, at most @max characters. */
+bool ident_name_field(struct api_req *r, const json_t *object, size_t max);
 /* The object under @kind of the body, or NULL with a 400. */
 json_t *ident_body(struct api_req *r, const char *kind);
 
@@ -138,5 +141,18 @@ void ident_appcred_list(struct api_req *r);
 void ident_appcred_get(struct api_req *r);
 void ident_appcred_create(struct api_req *r);
 void ident_appcred_delete(struct api_req *r);
+/* Did the token come from a credential that may not make or delete others? */
+bool ident_appcred_bound(struct api_req *r);
+
+/* identity_access.c */
+void ident_access_list(struct api_req *r);
+void ident_access_get(struct api_req *r);
+void ident_access_delete(struct api_req *r);
+/* "access_rules" of a new credential. false: replied. */
+bool ident_access_fields_ok(struct api_req *r, const json_t *given);
+/* What the credential's record keeps of its rules, and the commands that keep the rules themselves;
+ * both NULL where there are none. false: replied. */
+bool ident_access_rules(struct api_req *r, const json_t *given, json_t **rules_out,
+                        json_t **puts_out);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tessera/base/assert.h"
 #include "tessera/base/str.h"
 
 enum { TAGS_MAX = 80, TAG_SIZE_MAX = 255 };
@@ -89,6 +90,54 @@ int ident_named_records(struct api_req *r, struct meta_view *view, const char *k
     return 0;
 }
 
+static bool has_tag(const json_t *project, const char *tag, size_t size)
+{
+    const json_t *item;
+    size_t i;
+    json_array_foreach(json_arr(project, "tags"), i, item)
+    {
+        if (json_string_length(item) == size && memcmp(json_string_value(item), tag, size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "a,b": how many there are, and how many of them the project has. */
+static void count_tags(const json_t *project, const char *list, size_t *named, size_t *found)
+{
+    *named = *found = 0;
+    while (*list != '\0') {
+        size_t size = strcspn(list, ",");
+        *named += 1;
+        *found += has_tag(project, list, size);
+        list += size + (list[size] == ',');
+    }
+}
+
+static bool tags_wanted(const struct api_req *r, const json_t *project)
+{
+    static const struct {
+        const char *param;
+        bool all, negate;
+    } filters[] = {{"tags", true, false},
+                   {"tags-any", false, false},
+                   {"not-tags", true, true},
+                   {"not-tags-any", false, true}};
+    for (size_t i = 0; i < array_len(filters); i++) {
+        const char *list = api_param(r, filters[i].param);
+        size_t named, found;
+        if (list == NULL) {
+            continue;
+        }
+        count_tags(project, list, &named, &found);
+        if ((filters[i].all ? found == named : found > 0) == filters[i].negate) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void ident_project_list(struct api_req *r)
 {
     struct meta_view *view;
@@ -109,7 +158,8 @@ void ident_project_list(struct api_req *r)
     {
         if (ident_filter_bool(r, "enabled", json_bool(record, "enabled", true)) &&
             ident_filter_bool(r, "is_domain", false) &&
-            ident_filter_text(r, "parent_id", json_str(record, "domain_id"))) {
+            ident_filter_text(r, "parent_id", json_str(record, "domain_id")) &&
+            tags_wanted(r, record)) {
             (void)json_array_append_new(list, ident_project_json(r, record));
         }
     }
@@ -252,7 +302,7 @@ static bool tags_ok(struct api_req *r, const json_t *given)
 static bool fields_ok(struct api_req *r, const json_t *given)
 {
     const json_t *options = json_object_get(given, "options");
-    if (!ident_text_field(r, given, "name", IDENTITY_NAME_MAX) ||
+    if (!ident_name_field(r, given, IDENT_SHORT_NAME_MAX) ||
         !ident_text_field(r, given, "description", 4096) ||
         !ident_text_field(r, given, "domain_id", IDENTITY_ID_MAX) ||
         !ident_text_field(r, given, "parent_id", IDENTITY_ID_MAX) ||
@@ -266,10 +316,6 @@ static bool fields_ok(struct api_req *r, const json_t *given)
     }
     if (json_bool(given, "is_domain", false)) {
         api_errorf(r, TSR_EINVAL, "A project that acts as a domain is not supported.");
-        return false;
-    }
-    if (json_object_get(given, "name") != NULL && json_str_or(given, "name", "")[0] == '\0') {
-        api_errorf(r, TSR_EINVAL, "Invalid input for field 'name': it is empty.");
         return false;
     }
     return true;

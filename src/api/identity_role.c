@@ -208,6 +208,22 @@ static bool is_flag(const struct api_req *r, const char *name)
     return value != NULL && !str_ieq(value, "false") && strcmp(value, "0") != 0;
 }
 
+/* An administrator of one domain sees who has what on the domain and on its projects. */
+static bool scope_ruled(const struct api_req *r, struct meta_view *view, const json_t *grant)
+{
+    json_t *project = NULL;
+    const char *domain = json_str(grant, "domain_id"), *id = json_str(grant, "project_id");
+    if (!ident_domain_admin(r)) {
+        return true;
+    }
+    if (id != NULL && meta_dir_get(view, "project", id, &project) == 0) {
+        domain = json_str_or(project, "domain_id", "default");
+    }
+    bool ruled = ident_rules(r, domain);
+    json_decref(project);
+    return ruled;
+}
+
 static bool scope_wanted(const struct api_req *r, const json_t *grant)
 {
     const char *system = api_param(r, "scope.system");
@@ -289,7 +305,7 @@ void ident_assignment_list(struct api_req *r)
     json_t *grants = NULL, *grant;
     size_t i;
     bool own = user != NULL && ident_self(r, user); /* "role assignment list --auth-user" */
-    if ((!own && !ident_admin(r, "identity:list_role_assignments")) ||
+    if ((!own && !ident_domain_admin(r) && !ident_admin(r, "identity:list_role_assignments")) ||
         (view = api_view(r)) == NULL) {
         return;
     }
@@ -300,7 +316,9 @@ void ident_assignment_list(struct api_req *r)
     json_t *list = json_array();
     json_array_foreach(grants, i, grant)
     {
-        add_assignment(r, view, grant, list);
+        if (own || scope_ruled(r, view, grant)) {
+            add_assignment(r, view, grant, list);
+        }
     }
     json_decref(grants);
     meta_view_close(view);

@@ -97,7 +97,7 @@ void ident_user_groups(struct api_req *r)
 static bool fields_ok(struct api_req *r, const json_t *given)
 {
     const json_t *options = json_object_get(given, "options");
-    if (!ident_text_field(r, given, "name", IDENTITY_NAME_MAX) ||
+    if (!ident_name_field(r, given, IDENTITY_NAME_MAX) ||
         !ident_text_field(r, given, "password", PASSWORD_MAX) ||
         !ident_text_field(r, given, "domain_id", IDENTITY_ID_MAX) ||
         !ident_text_field(r, given, "default_project_id", IDENTITY_ID_MAX) ||
@@ -108,10 +108,6 @@ static bool fields_ok(struct api_req *r, const json_t *given)
     }
     if (options != NULL && !json_is_object(options)) {
         api_errorf(r, TSR_EINVAL, "Invalid input for field 'options'.");
-        return false;
-    }
-    if (json_object_get(given, "name") != NULL && json_str_or(given, "name", "")[0] == '\0') {
-        api_errorf(r, TSR_EINVAL, "Invalid input for field 'name': it is empty.");
         return false;
     }
     return true;

@@ -94,6 +94,9 @@ const struct api_route api_identity_routes[] = {
     {HTTP_METHOD_POST, V3 "/users/{}/application_credentials", ident_appcred_create, BODY},
     {HTTP_METHOD_GET, V3 "/users/{}/application_credentials/{}", ident_appcred_get, READ},
     {HTTP_METHOD_DELETE, V3 "/users/{}/application_credentials/{}", ident_appcred_delete, CHANGE},
+    {HTTP_METHOD_GET, V3 "/users/{}/access_rules", ident_access_list, READ},
+    {HTTP_METHOD_GET, V3 "/users/{}/access_rules/{}", ident_access_get, READ},
+    {HTTP_METHOD_DELETE, V3 "/users/{}/access_rules/{}", ident_access_delete, CHANGE},
 
     {HTTP_METHOD_GET, V3 "/roles", ident_role_list, READ},
     {HTTP_METHOD_GET, V3 "/roles/{}", ident_role_get, READ},

@@ -214,6 +214,7 @@ int appcred_apply(struct meta_view *view, int64_t now_us, struct caller *caller)
         return rv;
     }
     int64_t expires = json_int(record, "expires_at", INT64_MAX);
+    caller->ruled = json_object_get(record, "access_rules") != NULL;
     bool mine = strcmp(json_str_or(record, "user_id", ""), caller->user_id) == 0 &&
                 strcmp(json_str_or(record, "project_id", ""), caller->project_id) == 0;
     json_array_foreach(json_arr(record, "roles"), i, item)

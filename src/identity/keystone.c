@@ -141,7 +141,7 @@ static int decide(struct keystone *k, struct keystone_check *c, enum lookup *nee
     if (user == NULL) {
         return TSR_EAGAIN;
     }
-    if (user->good && access_rules_allow(&user->rules, c->method, c->path)) {
+    if (user->good && access_rules_allow(&user->rules, "image", c->method, c->path)) {
         c->caller = user->caller;
         return 0;
     }

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "identity/access.h"
 #include "tessera/base/map.h"
 #include "tessera/identity/keystone.h"
 #include "tessera/sys/http_client.h"
@@ -18,26 +19,10 @@ enum {
     KEYSTONE_SESSIONS_MAX = 16,
     KEYSTONE_RENEW_US = 60 * 1000000, /* the service token is renewed so long before its end, */
     KEYSTONE_RENEW_PART = 4,          /* or in the last quarter of a short life */
-    KEYSTONE_RULES_MAX = 256,
 };
 
 /* --- keystone_token.c: what Keystone says of a token. Pure -------------------------------------
  */
-
-/* One of an application credential's access rules. */
-struct access_rule {
-    char *service, *method, *path;
-};
-struct access_rules {
-    struct access_rule *items;
-    size_t count;
-    bool restricted; /* there are rules, perhaps none at all: what matches none is refused */
-};
-void access_rules_free(struct access_rules *rules);
-/* A rule of service image with that method whose path matches: `*` and `{name}` stand for one or
- * more characters but '/', `**` for anything. */
-bool access_rules_allow(const struct access_rules *rules, const char *method, const char *path);
-bool access_path_matches(const char *pattern, const char *path);
 
 /* The body of GET or POST /v3/auth/tokens. Roles count in any letter case; what they imply is
  * Keystone's to say. TSR_EPROTO with a reason: it is none, or ids are longer than ours may be.

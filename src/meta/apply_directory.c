@@ -213,6 +213,7 @@ static int dir_drop(struct apply *a, const char *kind, const char *id, const jso
     if (strcmp(kind, "user") == 0) {
         rc = cascade(a, "assignment", "user_id", "user", id);
         rc = rc == 0 ? cascade(a, "appcred", "user_id", "user", id) : rc;
+        rc = rc == 0 ? cascade(a, "access_rule", "user_id", "user", id) : rc;
     } else if (strcmp(kind, "project") == 0) {
         rc = cascade(a, "assignment", "project_id", "project", id);
         rc = rc == 0 ? quota_delete(a, id) : rc;

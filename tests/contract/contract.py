@@ -26,6 +26,8 @@ lacks     fields that must not be there
 gives     headers of the reply: a value, or a matcher
 data      the reply's body, bytes
 names     names of the images in the reply, in order; a set where order does not matter
+raw       the request as bytes; the first reply counts. rest: bytes sent once 100 Continue has come, which it must; the reply is
+          the one after it. statuses: of all replies until the connection is closed
 then      fields of the image afterwards, as an administrator sees it; or 404 when it must be gone
 together  bodies of further requests like this one, sent at the same time through the other hosts; status is then the list of all
           statuses, sorted, and `same` a path in the bodies of the successful replies that must be equal
@@ -64,6 +66,8 @@ class Row:
     names: Any = None
     then: Any = None
     raw: Any = None
+    rest: Any = None
+    statuses: Any = None
     together: Any = None
     same: str = ""
     later: str = ""

@@ -196,9 +196,49 @@ row("two different Content-Lengths are 400", "member", "POST /v2/images", 400,
 row("chunk extensions and trailers are ignored", "member", "PUT /v2/images/<id>/file", 204, given="queued",
     raw="PUT /v2/images/<id>/file HTTP/1.1\n" + HEAD + "Content-Type: application/octet-stream\n"
         "Transfer-Encoding: chunked\n\n3;name=value\nabc\n0\nX-Trailer: 1\n\n", then={"status": "active", "size": 3})
-row("Expect: 100-continue is answered before the body is sent", "member", "PUT /v2/images/<id>/file", 100, given="queued",
-    raw="PUT /v2/images/<id>/file HTTP/1.1\n" + HEAD + "Content-Type: application/octet-stream\nContent-Length: 3\n"
-        "Expect: 100-continue\n\n", later="the raw row reads final replies only; see the scenario tests")
+EXPECT = "PUT /v2/images/<id>/file HTTP/1.1\n" + HEAD + "Content-Type: application/octet-stream\n"
+row("Expect: 100-continue is answered before the body is sent", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT + "Content-Length: 3\nExpect: 100-continue\n\n", rest=b"abc", then={"status": "active", "size": 3})
+row("Expect: 100-continue before chunks", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT + "Transfer-Encoding: chunked\nExpect: 100-Continue\n\n", rest=b"3\r\nabc\r\n0\r\n\r\n",
+    then={"status": "active", "size": 3})
+row("Expect: 100-continue before data that is staged", "member", "PUT /v2/images/<id>/stage", 204, given="queued",
+    raw=EXPECT.replace("/file", "/stage") + "Content-Length: 3\nExpect: 100-continue\n\n", rest=b"abc",
+    then={"status": "uploading", "size": 3})
+row("Expect: 100-continue before JSON", "member", "POST /v2/images", 201,
+    raw="POST /v2/images HTTP/1.1\n" + HEAD + "Content-Length: 2\nExpect: 100-continue\n\n", rest=b"{}", has={"status": "queued"})
+row("Expect: 100-continue with a body that came along needs no 100", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT + "Transfer-Encoding: chunked\nExpect: 100-continue\n\n3\nabc\n0\n\n", then={"status": "active", "size": 3})
+row("Expect: 100-continue of HTTP/1.0 is ignored", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT.replace("1.1", "1.0") + "Content-Length: 3\nExpect: 100-continue\n\nabc", then={"status": "active", "size": 3})
+for what, token, status in (("with a bad token", "bad", 401), ("of an image that is not there", "<token:member>", 404),
+                            ("by a reader", "<token:reader>", 403)):
+    row(f"Expect: 100-continue {what} is the final {status}", "member", "PUT /v2/images/<id>/file", status, given="queued",
+        raw=EXPECT.replace("<token:member>", token).replace("<id>", "<unknown>" if status == 404 else "<id>") +
+        "Content-Length: 3\nExpect: 100-continue\n\n", then={"status": "queued"})
+row("Expect: 100-continue with more than fits is the final 413", "member", "PUT /v2/images/<id>/file", 413, given="queued",
+    raw=EXPECT + "Content-Length: 99999999999999\nExpect: 100-continue\n\n", then={"status": "queued"})
+CLOSE = "GET /versions HTTP/1.1\nHost: x\nConnection: close\n\n"
+row("requests behind each other are answered in order", "member", "GET /v2/images", 200, statuses=[200, 404, 200],
+    raw="GET /v2/images?limit=0 HTTP/1.1\n" + HEAD + "\nGET /v2/nothing HTTP/1.1\n" + HEAD + "\n" + CLOSE)
+row("a change and a read behind it are answered in order", "member", "POST /v2/images", 201, statuses=[201, 200, 200],
+    raw="POST /v2/images HTTP/1.1\n" + HEAD + "Content-Length: 2\n\n{}GET /v2/images?limit=0 HTTP/1.1\n" + HEAD + "\n" + CLOSE)
+row("the connection goes on after data in chunks with a trailer", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT + "Transfer-Encoding: chunked\nTrailer: X-A\n\n3\nabc\n0\nX-A: b\nContent-Length: 99\n\n" + CLOSE, statuses=[204, 200],
+    then={"status": "active", "size": 3})
+row("the connection goes on after 204 for no data", "member", "GET /v2/images/<id>/file", 204, given="queued",
+    raw="GET /v2/images/<id>/file HTTP/1.1\n" + HEAD + "\n" + CLOSE, statuses=[204, 200])
+row("the connection goes on after HEAD of data", "member", "HEAD /v2/images/<id>/file", 200, given="active",
+    raw="HEAD /v2/images/<id>/file HTTP/1.1\n" + HEAD + "\n" + CLOSE, statuses=[200, 200])
+row("the connection goes on after a refused upload whose body has come", "member", "PUT /v2/images/<id>/file", 409, given="active",
+    raw=EXPECT + "Content-Length: 10\n\n0123456789" + CLOSE, statuses=[409, 200])
+row("the connection is closed after HTTP/1.0", "member", "GET /versions", 200, statuses=[200],
+    raw="GET /versions HTTP/1.0\nHost: x\n\n" + CLOSE)
+row("of several words in Connection, close counts", "member", "GET /versions", 200, statuses=[200],
+    raw="GET /versions HTTP/1.1\nHost: x\nConnection: keep-alive, Close\n\n" + CLOSE)
+row("empty lines before a request are skipped", "none", "GET /versions", 200, statuses=[200], raw="\n\n" + CLOSE)
+row("an offer to change the protocol is not taken up", "none", "GET /versions", 200,
+    raw="GET /versions HTTP/1.1\nHost: x\nConnection: Upgrade, close\nUpgrade: h2c\n\n")
 row("Expect: 100-continue where the image is active is the final 409", "member", "PUT /v2/images/<id>/file", 409,
     given="active", raw="PUT /v2/images/<id>/file HTTP/1.1\n" + HEAD + "Content-Type: application/octet-stream\n"
                         "Content-Length: 3\nExpect: 100-continue\n\n")

@@ -23,7 +23,8 @@ row("the same name is 409", "admin", f"POST {V3}/domains", 409, before=DOM, body
 row("made by a member is 403", "member", f"POST {V3}/domains", 403, body=NEW)
 row("made by an administrator of one domain is 403", "domain", f"POST {V3}/domains", 403, body=NEW)
 for what, body in (("no name", {"domain": {}}), ("an empty name", {"domain": {"name": ""}}), ("no domain", {}), ("a list", []),
-                   ("a name that is no text", {"domain": {"name": 1}}), ("a bad id", {"domain": {"name": "x", "explicit_domain_id": "x"}})):
+                   ("a name that is no text", {"domain": {"name": 1}}), ("a name of 65 characters", {"domain": {"name": "x" * 65}}),
+                   ("a name of blanks", {"domain": {"name": " "}}), ("a bad id", {"domain": {"name": "x", "explicit_domain_id": "x"}})):
     row(f"{what} is 400", "admin", f"POST {V3}/domains", 400, body=body)
 row("changed", "admin", f"PATCH {V3}/domains/<dom>", 200, before=DOM, body={"domain": {"description": "e"}},
     has={"domain/description": "e", "domain/name": "d-<new>"})
@@ -92,6 +93,16 @@ row("gives no roles on the system", "boss", f"PUT {V3}/system/users/<made>/roles
 row("finds its domain by name", "boss", f"GET {V3}/domains?name=d-<new>", 200, before=BOSS, has={"domains": length(1)})
 row("finds no other domain", "boss", f"GET {V3}/domains?name=Default", 200, before=BOSS, has={"domains": []})
 row("finds roles by name", "boss", f"GET {V3}/roles?name=member", 200, before=BOSS, has={"roles": length(1)})
+row("sees who has roles there, and on its domain", "boss", f"GET {V3}/role_assignments", 200, before=BOSS,
+    has={"role_assignments": length(2)})
+row("sees who has roles on a project there", "boss", f"GET {V3}/role_assignments?scope.project.id=<own>&include_names=1", 200, before=BOSS,
+    has={"role_assignments": length(1), "role_assignments/0/user/name": "librarian"})
+row("sees who has roles on its domain", "boss", f"GET {V3}/role_assignments?scope.domain.id=<dom>", 200, before=BOSS,
+    has={"role_assignments": length(1), "role_assignments/0/user/id": "<chief>"})
+row("sees no roles elsewhere", "boss", f"GET {V3}/role_assignments?scope.project.id=<alpha>", 200, before=BOSS, has={"role_assignments": []})
+row("sees no roles on the system", "boss", f"GET {V3}/role_assignments?scope.system=all", 200, before=BOSS, has={"role_assignments": []})
+row("sees no roles of its users elsewhere", "boss", f"GET {V3}/role_assignments?user.id=<made>", 200, has={"role_assignments": length(1)},
+    before=BOSS + [("admin", f"PUT {V3}/projects/<alpha>/users/<made>/roles/<role:reader>")])
 row("administers no images", "boss", "GET /v2/images", 403, before=BOSS)
 
 section("8.2 application credentials that may make others")
@@ -110,8 +121,89 @@ row("an unrestricted one makes others", "cred", f"POST {V3}/users/<made>/applica
 row("an unrestricted one deletes itself", "cred", f"DELETE {V3}/users/<made>/application_credentials/<cred>", 204, before=FREE)
 row("a restricted one makes none", "cred", f"POST {V3}/users/<made>/application_credentials", 403, before=BOUND, body=ANOTHER)
 row("its token says which it is", "none", TOKENS, 201, body=LOGIN, before=FREE, has={"token/application_credential/restricted": False})
-row("access rules, which nobody would enforce, are refused", "own", f"POST {V3}/users/<made>/application_credentials", 400, before=OWNER,
-    body={"application_credential": {"name": "r", "access_rules": [{"path": "/v2/images", "method": "GET", "service": "image"}]}})
+
+section("8.2 access rules of application credentials")
+CREDS = f"{V3}/users/<made>/application_credentials"
+RULES = f"{V3}/users/<made>/access_rules"
+LISTS = {"path": "/v2/images", "method": "GET", "service": "image"}
+ONE = {"path": "/v2/images/{id}", "method": "GET", "service": "image"}
+DEEP = {"path": "/v2/images/**", "method": "PUT", "service": "image"}
+SELF = {"path": "/v3/auth/projects", "method": "GET", "service": "identity"}
+
+
+def ruled(*rules, **more):
+    return {"application_credential": {"name": "r", "secret": "s3cret", "access_rules": list(rules), **more}}
+
+
+def bound(*rules):
+    """A credential with these rules, and a token of it: caller `cred`."""
+    return OWNER + [("own", f"POST {CREDS}", ruled(*rules), {}, {"cred": "application_credential/id",
+                                                                 "rule": "application_credential/access_rules/0/id"}),
+                    ("none", TOKENS, LOGIN, {}, {"token:cred": "@X-Subject-Token"})]
+
+
+row("made with one: it is shown, with an id", "own", f"POST {CREDS}", 201, before=OWNER, body=ruled(LISTS),
+    has={"application_credential/access_rules": length(1), "application_credential/access_rules/0/id": HEX32,
+         "application_credential/access_rules/0/path": "/v2/images", "application_credential/access_rules/0/method": "GET",
+         "application_credential/access_rules/0/service": "image"})
+row("made with none in particular: no rules", "own", f"POST {CREDS}", 201, before=OWNER, body=ruled(),
+    lacks=("application_credential/access_rules",))
+row("shown with its rules", "own", f"GET {CREDS}/<cred>", 200, before=bound(LISTS, ONE),
+    has={"application_credential/access_rules": length(2)})
+row("its token says what it may do", "none", TOKENS, 201, body=LOGIN, before=bound(LISTS),
+    has={"token/application_credential/access_rules/0/path": "/v2/images", "token/application_credential/access_rules/0/id": "<rule>"})
+for what, rule in (("without a path", {"method": "GET", "service": "image"}), ("of another method", {**LISTS, "method": "BREW"}),
+                   ("of a method in small letters", {**LISTS, "method": "get"}), ("whose path has no slash", {**LISTS, "path": "v2"}),
+                   ("with an unknown key", {**LISTS, "colour": "x"}), ("without a service", {"path": "/x", "method": "GET"}),
+                   ("with a path of 226 characters", {**LISTS, "path": "/" + "x" * 225}), ("that is a text", "x"),
+                   ("with a number", {**LISTS, "path": 1})):
+    row(f"a rule {what} is 400", "own", f"POST {CREDS}", 400, before=OWNER, body=ruled(rule))
+row("rules that are no list are 400", "own", f"POST {CREDS}", 400, before=OWNER,
+    body={"application_credential": {"name": "r", "access_rules": {}}})
+row("a rule by its id", "own", f"POST {CREDS}", 201, before=bound(LISTS), body={"application_credential": {
+    "name": "r2", "access_rules": [{"id": "<rule>"}]}}, has={"application_credential/access_rules/0/path": "/v2/images"})
+row("a rule by an id that is not there is 404", "own", f"POST {CREDS}", 404, before=OWNER,
+    body={"application_credential": {"name": "r", "access_rules": [{"id": "<unknown>"}]}})
+row("what a rule names is allowed", "cred", "GET /v2/images?limit=1", 200, before=bound(LISTS))
+row("what none names is 401", "cred", "GET /v2/images/<unknown>", 401, before=bound(LISTS))
+row("another method is 401", "cred", "POST /v2/images", 401, before=bound(LISTS), body={})
+row("another way to say the path is 401", "cred", "GET /v2.7/images", 401, before=bound(LISTS))
+row("a name in braces is one part of a path", "cred", "GET /v2/images/<unknown>", 404, before=bound(ONE))
+row("and not two", "cred", "GET /v2/images/<unknown>/file", 401, before=bound(ONE))
+row("two stars are any number of parts", "cred", "PUT /v2/images/<unknown>/tags/t", 404, before=bound(DEEP))
+row("a rule of another service does not count", "cred", "GET /v2/images", 401, before=bound({**LISTS, "service": "compute"}))
+row("one of several rules is enough", "cred", "GET /v2/images?limit=1", 200, before=bound(ONE, DEEP, LISTS))
+row("the cluster's own API is not the image service's list", "cred", "GET /v1/openrc", 401, before=bound(LISTS))
+row("identity too is for who has a rule for it", "cred", f"GET {V3}/auth/projects", 401, before=bound(LISTS))
+row("identity with a rule", "cred", f"GET {V3}/auth/projects", 200, before=bound(SELF))
+row("a token may always be asked about itself", "cred", f"GET {V3}/auth/tokens", 200, before=bound(LISTS),
+    headers={"X-Subject-Token": "<token:cred>", "OpenStack-Identity-Access-Rules": "1"},
+    has={"token/application_credential/access_rules": length(1)})
+row("who does not know of access rules gets no such token", "service", f"GET {V3}/auth/tokens", 404, before=bound(LISTS),
+    headers={"X-Subject-Token": "<token:cred>"})
+row("a service that acts for the user is not bound", "cred", "GET /v2/images/<unknown>", 404, before=bound(LISTS),
+    headers={"X-Service-Token": "<token:service>"})
+row("listed", "own", f"GET {RULES}", 200, before=bound(LISTS, ONE),
+    has={"access_rules": length(2), "links/self": like("/access_rules"), "access_rules/0/links/self": like("/access_rules/")})
+row("listed by path", "own", f"GET {RULES}?path=/v2/images", 200, before=bound(LISTS, ONE),
+    has={"access_rules": length(1), "access_rules/0/id": "<rule>", "access_rules/0/service": "image", "access_rules/0/method": "GET"})
+row("the same rule again is the same entry", "own", f"GET {RULES}", 200, has={"access_rules": length(1)},
+    before=bound(LISTS) + [("own", f"POST {CREDS}", {"application_credential": {"name": "r2", "access_rules": [LISTS]}})])
+row("one", "own", f"GET {RULES}/<rule>", 200, before=bound(LISTS), has={"access_rule/path": "/v2/images", "access_rule/id": "<rule>"})
+row("one that is not there is 404", "own", f"GET {RULES}/<unknown>", 404, before=OWNER)
+row("others see none", "other", f"GET {RULES}", 403, before=bound(LISTS))
+row("others see not one", "other", f"GET {RULES}/<rule>", 403, before=bound(LISTS))
+row("another's rule is not the own one", "other", f"GET {V3}/users/<user:other>/access_rules/<rule>", 404, before=bound(LISTS))
+row("deleted while a credential has it is 403", "own", f"DELETE {RULES}/<rule>", 403, before=bound(LISTS))
+GONE = bound(LISTS) + [("own", f"DELETE {CREDS}/<cred>")]
+row("it outlives its credential", "own", f"GET {RULES}", 200, before=GONE, has={"access_rules": length(1)})
+row("deleted", "own", f"DELETE {RULES}/<rule>", 204, before=GONE)
+row("deleted is 404", "own", f"GET {RULES}/<rule>", 404, before=GONE + [("own", f"DELETE {RULES}/<rule>")])
+row("deleting one that is not there is 404", "own", f"DELETE {RULES}/<unknown>", 404, before=OWNER)
+row("deleted by others is 403", "other", f"DELETE {RULES}/<rule>", 403, before=GONE)
+row("PUT is 405", "own", f"PUT {RULES}/<rule>", 405, before=bound(LISTS), body={}, gives={"Allow": "GET, DELETE"})
+row("a deleted user's rules are gone", "admin", f"GET {RULES}", 200, has={"access_rules": []},
+    before=bound(LISTS) + [("admin", f"DELETE {V3}/users/<made>")])
 
 section("8.3 RC files")
 row("an RC file", "member", "GET /v1/openrc", 200, gives={"Content-Type": "text/plain; charset=utf-8"})

@@ -265,11 +265,20 @@ row("made", "admin", f"POST {V3}/projects", 201, body=NEW, has={"project/name": 
 row("made without a domain", "admin", f"POST {V3}/projects", 201, body={"project": {"name": "<new>"}}, has={"project/domain_id": "default"})
 row("made with a description", "admin", f"POST {V3}/projects", 201, body={"project": {"name": "<new>", "description": "d"}},
     has={"project/description": "d"})
+row("made with a name of 64 characters", "admin", f"POST {V3}/projects", 201, body={"project": {"name": "<new>" + "\u00fc" * 28}})
+TAGGED = [("admin", f"POST {V3}/projects", {"project": {"name": "<new>", "tags": ["red", "<new>"]}}, {}, {"made": "project/id"})]
+row("made with tags", "admin", f"GET {V3}/projects/<made>", 200, before=TAGGED, has={"project/tags": holds("red")})
+for query, count in (("tags=<new>", 1), ("tags=<new>,red", 1), ("tags=<new>,blue", 0), ("tags-any=<new>,blue", 1),
+                     ("name=<new>&not-tags=<new>,red", 0), ("name=<new>&not-tags=red,blue", 1),
+                     ("name=<new>&not-tags-any=red,blue", 0), ("name=<new>&not-tags-any=blue", 1)):
+    row(f"listed by {query}", "admin", f"GET {V3}/projects?{query}", 200, before=TAGGED, has={"projects": length(count)})
+row("renamed to 65 characters is 400", "admin", f"PATCH {V3}/projects/<made>", 400, before=PROJ, body={"project": {"name": "x" * 65}})
 row("the same name is 409", "admin", f"POST {V3}/projects", 409, before=PROJ, body=NEW)
 row("by a member is 403", "member", f"POST {V3}/projects", 403, body=NEW)
 for what, body in (("no name", {"project": {}}), ("an empty name", {"project": {"name": ""}}), ("no project", {}), ("a list", []),
                    ("a name that is no text", {"project": {"name": 1}}), ("enabled that is no boolean", {"project": {"name": "<new>", "enabled": "x"}}),
-                   ("a name of 256 bytes", {"project": {"name": "x" * 256}})):
+                   ("a name of blanks", {"project": {"name": "  "}}), ("a name that is null", {"project": {"name": None}}),
+                   ("a name of 65 characters", {"project": {"name": "x" * 65}})):
     row(f"{what} is 400", "admin", f"POST {V3}/projects", 400, body=body)
 row("an unknown domain is 404 or 400", "admin", f"POST {V3}/projects", (400, 404), body={"project": {"name": "<new>", "domain_id": "nope"}})
 row("changed", "admin", f"PATCH {V3}/projects/<made>", 200, before=PROJ, body={"project": {"name": "<new2>", "description": "d"}},
@@ -288,6 +297,7 @@ NEW = {"user": {"name": "<new>", "domain_id": "default", "password": "pw", "enab
 USER = [("admin", f"POST {V3}/users", NEW, {}, {"made": "user/id"})]
 row("made", "admin", f"POST {V3}/users", 201, body=NEW, has={"user/name": "<new>", "user/id": HEX32, "user/enabled": True},
     lacks=("user/password",))
+row("made with a name of 255 characters", "admin", f"POST {V3}/users", 201, body={"user": {"name": "<new>" + "x" * 219}})
 row("made without a password", "admin", f"POST {V3}/users", 201, body={"user": {"name": "<new>"}})
 row("made with e-mail, description, default project", "admin", f"POST {V3}/users", 201,
     body={"user": {"name": "<new>", "email": "a@b", "description": "d", "default_project_id": "<alpha>"}},
@@ -295,7 +305,8 @@ row("made with e-mail, description, default project", "admin", f"POST {V3}/users
 row("the same name is 409", "admin", f"POST {V3}/users", 409, before=USER, body=NEW)
 row("by a member is 403", "member", f"POST {V3}/users", 403, body=NEW)
 for what, body in (("no name", {"user": {}}), ("no user", {}), ("an empty name", {"user": {"name": ""}}), ("a name that is no text", {"user": {"name": 1}}),
-                   ("a password that is no text", {"user": {"name": "<new>", "password": 1}})):
+                   ("a password that is no text", {"user": {"name": "<new>", "password": 1}}),
+                   ("a name of blanks", {"user": {"name": " "}}), ("a name of 256 characters", {"user": {"name": "x" * 256}})):
     row(f"{what} is 400", "admin", f"POST {V3}/users", 400, body=body)
 row("changed", "admin", f"PATCH {V3}/users/<made>", 200, before=USER, body={"user": {"email": "x@y"}}, has={"user/email": "x@y"})
 row("changed by a member is 403", "member", f"PATCH {V3}/users/<user:other>", 403, body={"user": {"email": "x"}})

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (rc == 0) {
         check_caller(&caller);
         fuzz_check(rules.restricted || rules.count == 0);
-        (void)access_rules_allow(&rules, "GET", "/v2/images/x/file");
+        (void)access_rules_allow(&rules, "image", "GET", "/v2/images/x/file");
         for (size_t i = 0; i < rules.count; i++) {
             const char *path = rules.items[i].path;
             bool plain = strpbrk(path, "*{") == NULL;

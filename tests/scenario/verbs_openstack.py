@@ -1,5 +1,6 @@
 """Every verb of the stock openstack client that asks the image or the identity service, with its output checked."""
 import hashlib
+import json
 import os
 
 import lib
@@ -271,6 +272,22 @@ class Openstack:
         self.equal("application credential show", self.json("application", "credential", "show", "robot", **carol)["id"], made["id"])
         self.ok("application", "credential", "delete", "robot", **carol)
         self.fails("image", "list", **robot, saying="HTTP 401")
+        self.access_rules(carol, robot)
+
+    def access_rules(self, carol, robot):
+        rules = [{"service": "image", "method": "GET", "path": "/v2/images"}]
+        made = self.json("application", "credential", "create", "--access-rules", json.dumps(rules), "bound", **carol)
+        bound = {**robot, "OS_APPLICATION_CREDENTIAL_ID": made["id"], "OS_APPLICATION_CREDENTIAL_SECRET": made["secret"]}
+        self.ok("image", "list", **bound)
+        self.fails("image", "create", "by-a-bound-robot", **bound, saying="401")
+        listed = self.json("access", "rule", "list", **carol)
+        self.equal("access rule list", [(r["Service"], r["Method"], r["Path"]) for r in listed], [("image", "GET", "/v2/images")])
+        rule = listed[0]["ID"]
+        self.equal("access rule show", self.json("access", "rule", "show", rule, **carol)["path"], "/v2/images")
+        self.fails("access", "rule", "delete", rule, **carol)
+        self.ok("application", "credential", "delete", "bound", **carol)
+        self.ok("access", "rule", "delete", rule, **carol)
+        self.equal("access rule delete", self.json("access", "rule", "list", **carol), [])
 
 
 def run(shell, cloud):

@@ -683,7 +683,7 @@ static void application_credentials_log_in_without_password(void **state)
     check_int(call("POST", path, m.token,
                    "{'application_credential':{'name':'x','access_rules':[{'path':'/'}]}}")
                   ->status,
-              400);
+              400); /* a rule names service and method, too */
     snprintf(text, sizeof(text),
              "{'auth':{'identity':{'methods':['application_credential'],"
              "'application_credential':{'id':'%s','secret':'%s'}}}}",

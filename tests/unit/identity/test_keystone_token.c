@@ -118,20 +118,20 @@ static void access_rules_bind_an_application_credential(void **state)
               &c, &rules));
     check_str(c.appcred_id, "a1");
     check(rules.restricted);
-    check(access_rules_allow(&rules, "GET", "/v2/images/abc/file"));
-    check(!access_rules_allow(&rules, "PUT", "/v2/images/abc/file"));
-    check(!access_rules_allow(&rules, "GET", "/v2/images/abc"));
-    check(!access_rules_allow(&rules, "GET", "/v2/images/a/b/file"));
+    check(access_rules_allow(&rules, "image", "GET", "/v2/images/abc/file"));
+    check(!access_rules_allow(&rules, "image", "PUT", "/v2/images/abc/file"));
+    check(!access_rules_allow(&rules, "image", "GET", "/v2/images/abc"));
+    check(!access_rules_allow(&rules, "image", "GET", "/v2/images/a/b/file"));
     access_rules_free(&rules);
 
     check_ok(parse("{\"token\":{" USER
                    ",\"application_credential\":{\"id\":\"a1\",\"access_rules\":[]}}}",
                    &c, &rules));
-    check(!access_rules_allow(&rules, "GET", "/v2/images")); /* an empty list allows nothing */
+    check(!access_rules_allow(&rules, "image", "GET", "/v2/images")); /* an empty list allows nothing */
     access_rules_free(&rules);
     check_ok(
         parse("{\"token\":{" USER ",\"application_credential\":{\"id\":\"a1\"}}}", &c, &rules));
-    check(access_rules_allow(&rules, "GET", "/v2/images"));
+    check(access_rules_allow(&rules, "image", "GET", "/v2/images"));
     access_rules_free(&rules);
 }
 

@@ -158,7 +158,8 @@ static bool has_service(const struct api_req *r, struct meta_view *view)
 
 /* The access rules of an application credential bind the user, not a service that acts for it. A
  * token may always be asked about itself. */
-static int access_check(const struct api_req *r, struct meta_view *view, const struct caller *caller)
+static int access_check(const struct api_req *r, struct meta_view *view,
+                        const struct caller *caller)
 {
     static const char prefix[] = "/identity";
     const char *method = http_method_text(r->http), *path = http_path(r->http);

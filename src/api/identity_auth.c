@@ -72,9 +72,9 @@ static void add_appcred(struct meta_view *view, const struct caller *c, json_t *
     if (c->appcred_id[0] == '\0' || meta_dir_get(view, "appcred", c->appcred_id, &record) != 0) {
         return;
     }
-    json_t *shown = json_pack("{s:s,s:s,s:b}", "id", c->appcred_id, "name",
-                              json_str_or(record, "name", ""), "restricted",
-                              !json_bool(record, "unrestricted", false));
+    json_t *shown =
+        json_pack("{s:s,s:s,s:b}", "id", c->appcred_id, "name", json_str_or(record, "name", ""),
+                  "restricted", !json_bool(record, "unrestricted", false));
     if (json_arr(record, "access_rules") != NULL) {
         (void)json_object_set(shown, "access_rules", json_object_get(record, "access_rules"));
     }

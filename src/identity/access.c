@@ -1,6 +1,6 @@
-/* Access rules of application credentials: which requests its tokens may make. The rules stand in the
- * credential's record, so that a request needs one look-up; what was once used in a rule is kept
- * as an entry of its own, too, until its user deletes it. */
+/* Access rules of application credentials: which requests its tokens may make. The rules stand in
+ * the credential's record, so that a request needs one look-up; what was once used in a rule is
+ * kept as an entry of its own, too, until its user deletes it. */
 #include "identity/access.h"
 
 #include <stdlib.h>

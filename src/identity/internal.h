@@ -92,8 +92,8 @@ json_t *duties_commands(struct identity *id, struct loop *loop);
 /* --- directory.c, for login and check
  * ------------------------------------------------------------------ */
 
-/* {id, name, domain, user_id, project_id, roles[ids], secret, expires_at, access_rules[{id, service,
- * method, path}]} */
+/* {id, name, domain, user_id, project_id, roles[ids], secret, expires_at, access_rules[{id,
+ * service, method, path}]} */
 int appcred_apply(struct meta_view *view, int64_t now_us, struct caller *caller);
 
 #endif

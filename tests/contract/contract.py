@@ -34,7 +34,8 @@ together  bodies of further requests like this one, sent at the same time throug
 later     why the row can not pass yet: it is counted as skipped
 
 Words in <> are replaced everywhere: <id>, <unknown> (an id that nothing has), <new> (another one for each row), <alpha>, <beta>,
-<shelf> (ids of projects), <user:WHO>, <token:WHO>, <password:WHO>, <address> (of the host that is asked).
+<shelf> (ids of projects), <user:WHO>, <token:WHO>, <password:WHO>, <address> (of the host that is asked), <silent> (of a web server that
+takes connections and never answers).
 
 Not written in rows, but checked of every reply: the request id; Content-Length or chunks; 204 without a body; errors as
 nested JSON with their own code; WWW-Authenticate with 401; Allow with 405; Retry-After with 503; all base fields with their

@@ -1,5 +1,5 @@
 """Sections 2.5 to 2.13: import, stores, members, tags, actions, locations, schemas, tasks, cache."""
-from contract import ANY, NONE_GIVEN, OCTETS, PATCH_1, TIME, holds, length, like, row, section
+from contract import ANY, Matcher, NONE_GIVEN, OCTETS, PATCH_1, TIME, holds, length, like, row, section
 
 CACHE = "the cache API is not there yet"
 
@@ -25,6 +25,20 @@ for what, given, body, status in (
         ("an ftp: uri", "queued", {"method": {"name": "web-download", "uri": "ftp://h/x"}}, 400),
         ("a uri without host", "queued", {"method": {"name": "web-download", "uri": "http:///x"}}, 400),
         ("a forbidden port", "queued", {"method": {"name": "web-download", "uri": "http://example.org:22/"}}, 400),
+        ("a name without address", "queued", {"method": {"name": "web-download", "uri": "http://name.invalid/x"}}, 400),
+        ("user and password in the uri", "queued", {"method": {"name": "web-download", "uri": "http://u:p@<silent>/x"}}, 400),
+        ("an address in hexadecimal", "queued", {"method": {"name": "web-download", "uri": "http://0x7f.1/"}}, 400),
+        ("an address as one number", "queued", {"method": {"name": "web-download", "uri": "http://2130706433/"}}, 400),
+        ("an address of IPv4 in IPv6", "queued", {"method": {"name": "web-download", "uri": "http://[::ffff:10.0.0.1]/"}}, 400),
+        ("a link-local address", "queued", {"method": {"name": "web-download", "uri": "http://169.254.169.254/x"}}, 400),
+        ("another scheme", "queued", {"method": {"name": "web-download", "uri": "javascript:alert(1)"}}, 400),
+        ("a uri that is a number", "queued", {"method": {"name": "web-download", "uri": 1}}, 400),
+        ("a method without name", "queued", {"method": {}}, 400), ("a name that is no text", "queued", {"method": {"name": 1}}, 400),
+        ("a body that is a list", "queued", [], 400), ("stores that are no list", "queued", {**WEB, "stores": "tessera"}, 400),
+        ("stores that are no names", "queued", {**WEB, "stores": [1]}, 400),
+        ("a flag that is null", "queued", {**WEB, "all_stores_must_succeed": None}, 400),
+        ("an allowed address", "queued", {"method": {"name": "web-download", "uri": "http://<silent>/x"}}, 202),
+        ("glance-direct of an active image", "active", DIRECT, 409), ("web-download of a deactivated image", "deactivated", WEB, 409),
         ("a loopback address", "queued", {"method": {"name": "web-download", "uri": "http://127.0.0.1/x"}}, 400),
         ("glance-download without image", "queued", {"method": {"name": "glance-download", "glance_region": "r"}}, 400),
         ("glance-download of no UUID", "queued",
@@ -61,6 +75,51 @@ row("by a reader is 403", "reader", "POST /v2/images/<id>/import", 403, given="q
 row("of an invisible image is 404", "other", "POST /v2/images/<id>/import", 404, given="queued private", body=WEB)
 row("glance-direct of a staged image is 202", "member", "POST /v2/images/<id>/import", 202, given="queued", body=DIRECT,
     before=[("member", "PUT /v2/images/<id>/stage", b"x", OCTETS)])
+
+DOWN = {"method": {"name": "web-download", "uri": "http://<silent>/x"}}
+for what, body, headers in (("all_stores", {**DOWN, "all_stores": True}, {}), ("stores", {**DOWN, "stores": ["tessera"]}, {}),
+                            ("the store in the header", DOWN, {"X-Image-Meta-Store": "tessera"})):
+    row(f"{what} is 202", "member", "POST /v2/images/<id>/import", 202, given="queued", body=body, headers=headers, data=b"")
+for what, body in (("all_stores", {**DOWN, "all_stores": True}), ("stores", {**DOWN, "stores": ["tessera"]})):
+    row(f"{what} together with the header is 400", "member", "POST /v2/images/<id>/import", 400, given="queued", body=body,
+        headers={"X-Image-Meta-Store": "tessera"})
+row("an unknown store in the header is 409", "member", "POST /v2/images/<id>/import", 409, given="queued", body=DOWN,
+    headers={"X-Image-Meta-Store": "nowhere"})
+row("by others on a public image is 403", "other", "POST /v2/images/<id>/import", 403, given="queued public", body=DOWN)
+row("the body is judged before the image", "other", "POST /v2/images/<id>/import", 400, given="queued private", body={})
+row("the status is judged before the right", "reader", "POST /v2/images/<id>/import", 409, given="active", body=DOWN)
+row("the formats are judged before the right", "reader", "POST /v2/images/<id>/import", 409, given="queued noformats", body=DOWN)
+row("the right is judged before the uri", "reader", "POST /v2/images/<id>/import", 403, given="queued",
+    body={"method": {"name": "web-download", "uri": "file:///x"}})
+STARTED = [("member", "POST /v2/images/<id>/import", DOWN, {"X-OpenStack-Request-ID": "req-<new>"})]
+row("a second import while one runs is 409", "member", "POST /v2/images/<id>/import", 409, given="queued", before=STARTED, body=DOWN)
+row("an upload while one runs is 409", "member", "PUT /v2/images/<id>/file", 409, given="queued", before=STARTED, body=b"x", headers=OCTETS)
+row("the image's data while one runs is 204", "member", "GET /v2/images/<id>/file", 204, given="queued", before=STARTED)
+row("the image shows the import", "member", "GET /v2/images/<id>", 200, given="queued", before=STARTED,
+    has={"status": "importing", "os_glance_import_task": ANY, "os_glance_importing_to_stores": "tessera", "os_glance_failed_import": ""})
+row("the task has the request's id, and what was asked", "member", "GET /v2/images/<id>/tasks", 200, given="queued", before=STARTED,
+    has={"tasks": length(1), "tasks/0/request_id": "req-<new>", "tasks/0/type": "api_image_import", "tasks/0/owner": "<alpha>",
+         "tasks/0/user_id": "<user:member>", "tasks/0/image_id": "<id>", "tasks/0/input/import_req": DOWN,
+         "tasks/0/input/backend": ["tessera"], "tasks/0/input/image_id": "<id>", "tasks/0/result": None, "tasks/0/message": "",
+         "tasks/0/status": Matcher("pending or processing", lambda v: v in ("pending", "processing")), "tasks/0/deleted": False,
+         "tasks/0/deleted_at": None, "tasks/0/created_at": TIME, "tasks/0/updated_at": TIME})
+row("metadata may change meanwhile", "member", "PATCH /v2/images/<id>", 200, given="queued", before=STARTED, headers=PATCH_1,
+    body=[{"op": "replace", "path": "/name", "value": "n"}], has={"name": "n", "status": "importing"})
+row("its own properties may not", "member", "PATCH /v2/images/<id>", 403, given="queued", before=STARTED, headers=PATCH_1,
+    body=[{"op": "remove", "path": "/os_glance_import_task"}])
+row("an image that is being imported can be deleted", "member", "DELETE /v2/images/<id>", 204, given="queued", before=STARTED, then=404)
+STAGED = [("member", "PUT /v2/images/<id>/stage", b"hello", OCTETS)]
+row("a staged image shows its size, and no hashes", "member", "GET /v2/images/<id>", 200, given="queued", before=STAGED,
+    has={"status": "uploading", "size": 5, "checksum": None, "os_hash_value": None, "virtual_size": None}, lacks=("stores",))
+row("a staged image has no data yet", "member", "GET /v2/images/<id>/file", 204, given="queued", before=STAGED)
+row("a staged image takes no upload", "member", "PUT /v2/images/<id>/file", 409, given="queued", before=STAGED, body=b"x", headers=OCTETS,
+    has={"error/message": "Image status transition from uploading to saving is not allowed"})
+row("a staged image takes no second staging", "member", "PUT /v2/images/<id>/stage", 409, given="queued", before=STAGED, body=b"x", headers=OCTETS)
+row("web-download of a staged image is 409", "member", "POST /v2/images/<id>/import", 409, given="queued", before=STAGED, body=DOWN)
+row("a staged image without formats is not imported", "member", "POST /v2/images/<id>/import", 409, given="queued noformats", before=STAGED,
+    body=DIRECT, has={"error/message": "'container_format' needs to be set before import"})
+row("a staged image can be deleted", "member", "DELETE /v2/images/<id>", 204, given="queued", before=STAGED, then=404)
+row("a staged image is not deactivated", "member", "POST /v2/images/<id>/actions/deactivate", 403, given="queued", before=STAGED)
 
 section("2.6 stores and usage")
 row("the stores, any token", "reader", "GET /v2/info/stores", 200, has={"stores": [{"id": "tessera", "default": "true"}]})
@@ -229,7 +288,8 @@ for what, who, body, status in (
         ("at a forbidden address is 400", "service", {"url": "http://127.0.0.1/x"}, 400),
         ("of another host's file system is 400", "service", {"url": "rbd://fsid/pool/image/snap"}, 400),
         ("by a reader is 403", "reader", {"url": "http://h/x"}, 403),
-        ("by a service is 202", "service", {"url": "http://name.invalid/x"}, 202)):
+        ("at a name without address is 400", "service", {"url": "http://name.invalid/x"}, 400),
+        ("by a service is 202", "service", {"url": "http://<silent>/x"}, 202)):
     row(f"posting one {what}", who, "POST /v2/images/<id>/locations", status, given="queued", body=body)
 row("posting one to an active image is 409", "admin", "POST /v2/images/<id>/locations", 409, given="active",
     body={"url": "http://h/x"})

@@ -127,7 +127,8 @@ static void access_rules_bind_an_application_credential(void **state)
     check_ok(parse("{\"token\":{" USER
                    ",\"application_credential\":{\"id\":\"a1\",\"access_rules\":[]}}}",
                    &c, &rules));
-    check(!access_rules_allow(&rules, "image", "GET", "/v2/images")); /* an empty list allows nothing */
+    check(!access_rules_allow(&rules, "image", "GET",
+                              "/v2/images")); /* an empty list allows nothing */
     access_rules_free(&rules);
     check_ok(
         parse("{\"token\":{" USER ",\"application_credential\":{\"id\":\"a1\"}}}", &c, &rules));

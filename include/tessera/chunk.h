@@ -145,6 +145,8 @@ struct chunk_req {
     void *buffer; /* get: at least chunk_bytes */
     const struct chunk_id *ids;
     size_t id_count;
+    const struct chunk_pin *pins;
+    size_t pin_count;
     bool verify; /* get: hash even if verified before */
     /* out */
     uint8_t *present;         /* have: caller's array of id_count bytes, set to 0/1 */
@@ -211,6 +213,32 @@ void chunk_manifest_list(struct chunks *c, struct chunk_req *req);
 void chunk_lost_list(struct chunks *c, struct chunk_req *req);
 /* Remove unreferenced, unreserved chunks now; in slices. Out: size_out = chunks removed. */
 void chunk_collect(struct chunks *c, struct chunk_req *req);
+
+/* --- pins: replicas that this host keeps whatever their placement says
+ * -------------------------------------------------------------------------------------------------
+ * Rows in the index, one a name; they survive a restart and a rebuild of the other rows. The
+ * replicator fetches what is missing of them. Thread: any, for those without a request. */
+enum { CHUNK_PIN_NAME = 36 };
+struct chunk_pin {
+    char name[CHUNK_PIN_NAME + 1]; /* whose: an image's id */
+    struct chunk_id manifest;
+    int64_t asked_us, here_us,
+        read_us; /* wall clock: asked for, whole here, last read; 0 = never */
+    uint64_t reads;
+};
+/* Durable at 0. In: pins, pin_count (name, manifest, asked_us); those that are there stay as they
+ * are, or name another manifest from now on. */
+void chunk_pin_add(struct chunks *c, struct chunk_req *req);
+/* In: pins, pin_count (names). Those that are not there are fine. Durable at 0. */
+void chunk_pin_remove(struct chunks *c, struct chunk_req *req);
+/* All, in order of name, malloc'ed. 0, or what the store said. */
+int chunk_pins(struct chunks *c, struct chunk_pin **pins_out, size_t *count_out);
+bool chunk_pin_exists(struct chunks *c, const char *name);
+/* Grows when pins are added or removed. */
+unsigned chunk_pin_changes(struct chunks *c);
+/* A pin was read, or is whole here now: noted soon, if there is such a pin. */
+enum chunk_pin_event { CHUNK_PIN_READ, CHUNK_PIN_HERE };
+void chunk_pin_note(struct chunks *c, const char *name, enum chunk_pin_event event);
 
 struct chunks_stats {
     int64_t total_bytes, available_bytes;

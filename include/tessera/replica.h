@@ -18,6 +18,12 @@
 
 enum { REPLICA_HOSTS_MAX = 16 };
 
+/* What replicas may take that this host keeps on request, beyond what their placement says. */
+struct replica_pin_limits {
+    int64_t bytes_max; /* in all; 0 = no limit */
+    int64_t free_min;  /* with less free on the disk they go */
+};
+
 /* What one loop needs to move data. */
 struct replica_ctx {
     struct loop *loop;
@@ -29,6 +35,7 @@ struct replica_ctx {
     struct bufpool *relay_buffers;  /* downloads from peers or for TLS */
     struct bufpool *repair_buffers; /* replicator */
     uint32_t chunk_bytes;
+    struct replica_pin_limits pin_limits;
 };
 
 /* Peer calls answered by this host: CHUNK_HAVE, CHUNK_PUT, CHUNK_GET, MANIFEST_GET, SEAL,
@@ -117,12 +124,20 @@ struct replicator_stats {
  * here is not `present` is fetched (missing chunks only, several hosts, bounded), sealed, and
  * reported with image.replica; a replica recorded `present` that is not on disk is reported
  * `missing` and fetched; manifests here that no image wants here any more are dropped, then
- * collected. A full check after start; then by watch. Retries with back-off. */
+ * collected. A full check after start; then by watch. Retries with back-off. Pinned images
+ * (chunk.h) are fetched and kept too, unrecorded, within ctx->pin_limits. */
 int replicator_new(struct replica_ctx *ctx, struct meta *meta, struct replicator **out);
 /* Bytes per second that repair may use on this host; 0 = no limit (at first). Applies to repairs
  * that begin later. */
 void replicator_set_rate(struct replicator *r, uint64_t bytes_per_second);
 void replicator_stats(const struct replicator *r, struct replicator_stats *out);
 void replicator_close(struct replicator *r, void (*cb)(void *arg), void *arg);
+
+/* Pins whose images are gone; pins to give up, least used first, until what is here only for them
+ * is within the limits. *out malloc'ed, also when *count_out is 0. */
+int replica_pins_void(struct chunks *chunks, struct meta_view *view, struct chunk_pin **out,
+                      size_t *count_out);
+int replica_pins_excess(struct replica_ctx *ctx, struct meta_view *view, struct chunk_pin **out,
+                        size_t *count_out, int64_t *bytes_out);
 
 #endif

@@ -33,9 +33,17 @@ void image_info_import(struct api_req *r);
 void image_info_stores(struct api_req *r);
 void image_info_stores_detail(struct api_req *r);
 void image_info_usage(struct api_req *r);
-void image_cache_off(struct api_req *r);
 void image_store_delete(struct api_req *r);
 void image_locations_list(struct api_req *r);
+
+/* image_cache.c */
+void image_cache_list(struct api_req *r);
+void image_cache_queue(struct api_req *r);
+void image_cache_delete(struct api_req *r);
+void image_cache_clear(struct api_req *r);
+void image_cache_clean(struct api_req *r);
+void image_cache_prune(struct api_req *r);
+void image_cache_nodes(struct api_req *r);
 
 /* image_import.c */
 void image_import_post(struct api_req *r);

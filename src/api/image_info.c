@@ -85,18 +85,6 @@ void image_info_usage(struct api_req *r)
     api_json(r, 200, json_pack("{s:o}", "usage", usage_json(&quota, &usage)));
 }
 
-/* Every host serves every image, so there is no cache of the kind that this API manages (and v2.14
- * is not among the versions): said as a site says it that has it turned off. */
-void image_cache_off(struct api_req *r)
-{
-    struct err err = {0};
-    if (policy_image(&r->caller, ACT_CACHE, NULL, false, &err) != 0) {
-        api_error(r, TSR_EFORBIDDEN, &err);
-        return;
-    }
-    api_errorf(r, TSR_ENOENT, "Caching via API is not supported at this site.");
-}
-
 /* Find the image of the path's argument @n for @action, or reply. New reference. */
 static json_t *find(struct api_req *r, size_t n, enum image_action action)
 {

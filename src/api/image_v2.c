@@ -109,8 +109,8 @@ static void reply_image(struct api_req *r, int status, json_t *image)
 /* --- discovery
  * ---------------------------------------------------------------------------------------- */
 
-const char *const api_minors[] = {"17", "15", "13", "12", "11", "10", "9", "8",
-                                  "7",  "6",  "5",  "4",  "3",  "2",  "1", "0"};
+const char *const api_minors[] = {"18", "17", "16", "15", "14", "13", "12", "11", "10", "9",
+                                  "8",  "7",  "6",  "5",  "4",  "3",  "2",  "1",  "0"};
 const size_t api_minor_count = array_len(api_minors);
 
 static void reply_versions(struct api_req *r, int status)
@@ -465,10 +465,13 @@ const struct api_route api_image_routes[] = {
     {HTTP_METHOD_GET, "/v2/info/stores/detail", image_info_stores_detail, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/info/usage", image_info_usage, API_READ | API_NO_BODY},
     {HTTP_METHOD_DELETE, "/v2/stores/{}/{}", image_store_delete, API_READ | API_NO_BODY},
-    {HTTP_METHOD_GET, "/v2/cache", image_cache_off, 0},
-    {HTTP_METHOD_DELETE, "/v2/cache", image_cache_off, 0},
-    {HTTP_METHOD_DELETE, "/v2/cache/{}", image_cache_off, 0},
-    {HTTP_METHOD_PUT, "/v2/cache/{}", image_cache_off, 0},
+    {HTTP_METHOD_GET, "/v2/cache", image_cache_list, API_READ | API_NO_BODY},
+    {HTTP_METHOD_DELETE, "/v2/cache", image_cache_clear, API_READ | API_NO_BODY},
+    {HTTP_METHOD_DELETE, "/v2/cache/{}", image_cache_delete, API_READ | API_NO_BODY},
+    {HTTP_METHOD_PUT, "/v2/cache/{}", image_cache_queue, API_READ | API_NO_BODY},
+    {HTTP_METHOD_POST, "/v2/cache/clean", image_cache_clean, API_READ},
+    {HTTP_METHOD_POST, "/v2/cache/prune", image_cache_prune, API_READ},
+    {HTTP_METHOD_GET, "/v2/cache/nodes/{}", image_cache_nodes, API_READ | API_NO_BODY},
     {HTTP_METHOD_GET, "/v2/schemas/{}", image_schema, API_NO_BODY},
     {0},
 };

@@ -474,6 +474,7 @@ static void free_service(struct chunks *c)
     size_t sealed_count;
     (void)chunks_sealed_take(c, &sealed, &sealed_count);
     free(sealed);
+    pins_free(c);
     stamps_free(&c->verified);
     stamps_free(&c->warm);
     free(c);

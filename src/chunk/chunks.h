@@ -56,6 +56,13 @@ struct chunks {
     atomic_uint sealed_count;
     atomic_bool sealed_lost; /* some were not kept */
 
+    /* pins: what happened to them, noted like that (pins.c) */
+    _Atomic(struct pin_note *) pin_notes;
+    struct pin_note *pin_noting; /* of the request under way */
+    atomic_bool pin_note_busy;
+    atomic_uint pin_changes;
+    struct chunk_req pin_note_req;
+
     struct stamps verified; /* minutes */
     struct stamps warm;     /* MiB read since */
     atomic_ullong read_bytes;
@@ -97,6 +104,8 @@ void index_unpark(struct chunks *c);
 
 /* Index thread: a manifest was sealed. */
 void sealed_note(struct chunks *c, const struct chunk_id *id);
+
+void pins_free(struct chunks *c);
 
 /* The owner or a collection lets go. */
 void chunks_release_holder(struct chunks *c);

@@ -4,8 +4,8 @@
 
 #include "tessera/base/assert.h"
 
-const char *const chunk_index_databases[] = {"meta", "chunk",    "loose",
-                                             "lost", "manifest", "reservation"};
+const char *const chunk_index_databases[] = {"meta",     "chunk",       "loose", "lost",
+                                             "manifest", "reservation", "pin"};
 const unsigned chunk_index_database_count = DB_COUNT;
 _Static_assert(sizeof chunk_index_databases / sizeof chunk_index_databases[0] == DB_COUNT,
                "one name a database");

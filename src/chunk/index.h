@@ -7,6 +7,7 @@
  *   lost         id -> ""   rows that a manifest needs and whose file is not there
  *   manifest     id -> struct manifest_row
  *   reservation  session, kind, id -> ""
+ *   pin          name -> struct pin_row
  *
  * The index is host-local: numbers are in host byte order. Functions return 0 or an error of kv; a
  * logical outcome is an out parameter. All are idempotent where they can be. */
@@ -20,7 +21,16 @@
 #include "tessera/chunk.h"
 #include "tessera/sys/kv.h"
 
-enum index_db { DB_META, DB_CHUNK, DB_LOOSE, DB_LOST, DB_MANIFEST, DB_RESERVATION, DB_COUNT };
+enum index_db {
+    DB_META,
+    DB_CHUNK,
+    DB_LOOSE,
+    DB_LOST,
+    DB_MANIFEST,
+    DB_RESERVATION,
+    DB_PIN,
+    DB_COUNT
+};
 
 enum row_state {
     ROW_NORMAL,
@@ -41,6 +51,12 @@ struct manifest_row {
     uint32_t reserved;
     uint8_t state;
     uint8_t zero[7];
+};
+
+struct pin_row {
+    uint8_t manifest[32];
+    int64_t asked_us, here_us, read_us;
+    uint64_t reads;
 };
 
 struct index {

@@ -145,6 +145,7 @@ struct daemon {
 int settings_rules(const struct config *cfg, struct rules *out, struct err *err);
 void settings_rules_free(struct rules *rules);
 void settings_limits(const struct config *cfg, struct image_limits *out);
+void settings_pins(const struct config *cfg, struct replica_pin_limits *out);
 void settings_cluster(const struct config *cfg, struct cluster_options *out);
 void settings_keystone(const struct config *cfg, struct keystone_options *out);
 void settings_import(const struct config *cfg, struct import_rules *out);

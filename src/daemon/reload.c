@@ -36,6 +36,7 @@ static void worker_apply(struct task *task)
     api.properties = r->use->rules.properties;
     api_reconfigure(r->w->api, &api);
     r->w->image.limits = &r->use->limits;
+    settings_pins(&r->use->cfg, &r->w->replica.pin_limits);
     http_server_set_tls(r->w->http, r->tls);
     tls_unref(r->tls);
     free(r);

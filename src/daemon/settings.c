@@ -34,6 +34,12 @@ void settings_cluster(const struct config *cfg, struct cluster_options *out)
     out->stage_life_ms = (uint64_t)cfg->stage_life_ms;
 }
 
+void settings_pins(const struct config *cfg, struct replica_pin_limits *out)
+{
+    *out = (struct replica_pin_limits){.bytes_max = cfg->cache_bytes_max,
+                                       .free_min = cfg->cache_free_min};
+}
+
 void settings_keystone(const struct config *cfg, struct keystone_options *out)
 {
     out->url = cfg->keystone_url;

@@ -187,6 +187,7 @@ int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err 
         .repair_buffers = w->repair,
         .chunk_bytes = d->files.me.chunk_bytes,
     };
+    settings_pins(&d->cfg, &w->replica.pin_limits);
     w->image = (struct image_ctx){
         .loop = w->loop,
         .meta = d->meta,

@@ -136,6 +136,20 @@ static int reader_open(struct image_download *d, const json_t *record, bool want
                                &d->reader);
 }
 
+/* An image that this host keeps on request was used. */
+static void note_use(struct image_ctx *ctx, const json_t *record)
+{
+    struct chunks *chunks = ctx->replica->chunks;
+    const char *id = json_str_or(record, "id", "");
+    struct chunk_id manifest;
+    const char *hex = json_str_or(record, "manifest", "");
+    if (chunks != NULL && chunk_pin_exists(chunks, id) &&
+        hex_decode(hex, strlen(hex), manifest.bytes, sizeof(manifest.bytes)) == 0 &&
+        chunk_manifest_here(chunks, &manifest)) {
+        chunk_pin_note(chunks, id, CHUNK_PIN_READ);
+    }
+}
+
 int image_download_open(struct image_ctx *ctx, const struct caller *caller, const json_t *record,
                         const char *range, bool want_files, image_download_cb cb, void *arg,
                         struct image_download **out)
@@ -154,6 +168,7 @@ int image_download_open(struct image_ctx *ctx, const struct caller *caller, cons
             free(d);
             return rv;
         }
+        note_use(ctx, record);
     } else {
         post(d);
     }

@@ -157,8 +157,8 @@ static void sealed_cb(struct chunk_req *req, int status)
     if (stops(r, status)) {
         return;
     }
-    if (r->o.recorded && r->here) {
-        end(r, 0); /* was only mended */
+    if ((r->o.recorded && r->here) || r->o.pinned) {
+        end(r, 0); /* was only mended; or is nobody's business */
         return;
     }
     report(r, "present", reported_cb);

@@ -16,6 +16,7 @@ struct repair_options {
     const uint64_t *hosts; /* who should have it, in order of preference */
     size_t host_count;
     bool recorded;             /* the log says that it is present here */
+    bool pinned;               /* kept on request: the log is not told that it is present */
     uint64_t bytes_per_second; /* 0 = no limit */
     struct replicator_stats *stats;
     repair_cb cb;

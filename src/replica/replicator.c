@@ -12,6 +12,8 @@
  * the last one than nineteen times what that took: a large library costs a twentieth of a loop at
  * worst. The single looks go on between the slices.
  *
+ * Pinned images (replicator_pins.c) are wanted too, by nobody but this host.
+ *
  * Why a drop never takes what is needed: (1) the manifest is marked, which fails while a session
  * reserves it (an upload whose activation is not decided; a repair not yet reported); (2) then a
  * linearizable read: whatever was decided before the session ended is now in our store; (3) no
@@ -67,6 +69,7 @@ void replicator_maybe_free(struct replicator *r)
     check_set_free(&r->checks);
     free_backoffs(r);
     free(r->local);
+    free(r->pins);
     free(r);
     if (cb != NULL) {
         cb(arg);
@@ -122,9 +125,12 @@ static void repaired_cb(void *arg, int status)
     r->running_count--;
     if (status == 0) {
         free(map_del(&r->backoffs, job->manifest.bytes, 32));
-        if (!job->recorded) {
+        if (job->pinned) {
+            log_info("replica", "image is kept here manifest=%s", hex);
+        } else if (!job->recorded) {
             log_info("replica", "replica is present manifest=%s", hex);
         }
+        replicator_pin_here(r, &job->manifest);
     } else if (!r->closing) {
         r->stats.failed++;
         note_failure(r, &job->manifest);
@@ -153,6 +159,7 @@ void replicator_start_jobs(struct replicator *r)
             .hosts = job->hosts,
             .host_count = job->host_count,
             .recorded = job->recorded,
+            .pinned = job->pinned,
             .bytes_per_second = r->rate / RUNNING_MAX,
             .stats = &r->stats,
             .cb = repaired_cb,
@@ -188,8 +195,8 @@ static bool in_backoff(struct replicator *r, const struct chunk_id *id)
     return true;
 }
 
-void replicator_add_job(struct replicator *r, const struct chunk_id *id, const json_t *image,
-                        bool recorded)
+static void add_job(struct replicator *r, const struct chunk_id *id, const json_t *image,
+                    bool recorded, bool pinned)
 {
     if (map_get(&r->jobs, id->bytes, 32) != NULL || in_backoff(r, id)) {
         return;
@@ -203,9 +210,21 @@ void replicator_add_job(struct replicator *r, const struct chunk_id *id, const j
     job->r = r;
     job->manifest = *id;
     job->recorded = recorded;
+    job->pinned = pinned;
     job->host_count = want_sources(image, job->hosts, REPLICA_HOSTS_MAX);
     list_push(&r->queue, &job->node);
     r->queued++;
+}
+
+void replicator_add_job(struct replicator *r, const struct chunk_id *id, const json_t *image,
+                        bool recorded)
+{
+    add_job(r, id, image, recorded, false);
+}
+
+void replicator_add_pinned_job(struct replicator *r, const struct chunk_id *id, const json_t *image)
+{
+    add_job(r, id, image, want_recorded(image, r->ctx->self), true);
 }
 
 /* --- the walk ------------------------------------------------------------------------------- */
@@ -372,6 +391,7 @@ static void tick(struct timer *timer)
     timer_start(&r->timer, TICK_MS);
     replicator_check_sealed(r);
     replicator_check_failed(r, false);
+    replicator_pins_tick(r);
     if (check_set_has_due(&r->checks, replicator_now(r))) {
         replicator_step_soon(r);
     }
@@ -422,6 +442,7 @@ int replicator_new(struct replica_ctx *ctx, struct meta *meta, struct replicator
     timer_start(&r->timer, 0);
     r->watch = (struct meta_watch){.loop = ctx->loop, .cb = changed_cb, .arg = r, .data = true};
     meta_watch_add(meta, &r->watch);
+    replicator_pins_load(r);
     *out = r;
     return 0;
 }

@@ -4,10 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replica/pins.h"
 #include "tessera/base/id.h"
 
+/* Not placed here, but pinned? */
+static bool check_pinned(struct replicator *r, struct meta_view *view, const struct chunk_id *id,
+                         bool failed)
+{
+    json_t *image;
+    struct chunks_stats stats;
+    if (!replicator_pinned(r, view, id, &image) || image == NULL) {
+        return false;
+    }
+    bool here = chunk_manifest_here(r->ctx->chunks, id);
+    chunks_stats(r->ctx->chunks, &stats);
+    if ((!here || failed || stats.lost_count > 0) &&
+        (here || pin_has_room(r->ctx, json_int(image, "size", 0)))) {
+        replicator_add_pinned_job(r, id, image);
+    }
+    json_decref(image);
+    return true;
+}
+
 /* What is recorded may still be missing: a host with new disks hears of all images from the log. */
-static void check_images(struct replicator *r, const struct chunk_id *id, const json_t *images)
+static void check_images(struct replicator *r, struct meta_view *view, const struct chunk_id *id,
+                         const json_t *images)
 {
     bool failed = map_get(&r->backoffs, id->bytes, 32) != NULL, wanted = false;
     for (size_t i = 0; i < json_array_size(images); i++) {
@@ -20,6 +41,9 @@ static void check_images(struct replicator *r, const struct chunk_id *id, const 
         if (!recorded || failed || !chunk_manifest_here(r->ctx->chunks, id)) {
             replicator_add_job(r, id, image, recorded);
         }
+    }
+    if (!wanted) {
+        wanted = check_pinned(r, view, id, failed);
     }
     if (!wanted && failed) {
         free(map_del(&r->backoffs, id->bytes, 32));
@@ -36,7 +60,10 @@ static int check_one(struct replicator *r, struct meta_view *view, const struct 
     if (rv != 0) {
         return rv;
     }
-    check_images(r, id, images);
+    check_images(r, view, id, images);
+    if (r->pin_count > 0 && chunk_manifest_here(r->ctx->chunks, id)) {
+        replicator_pin_here(r, id);
+    }
     json_decref(images);
     if (replicator_judge(r, view, id) != VERDICT_KEEP) {
         replicator_drop(r, id);

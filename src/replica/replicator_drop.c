@@ -9,7 +9,7 @@ enum verdict replicator_judge(struct replicator *r, struct meta_view *view,
                               const struct chunk_id *id)
 {
     char hex[65];
-    json_t *images;
+    json_t *images, *pinned = NULL;
     enum verdict verdict = VERDICT_DROP;
     hex_encode(id->bytes, 32, hex);
     if (map_get(&r->jobs, id->bytes, 32) != NULL) {
@@ -24,6 +24,10 @@ enum verdict replicator_judge(struct replicator *r, struct meta_view *view,
         verdict = one != VERDICT_DROP ? one : verdict;
     }
     json_decref(images);
+    if (verdict != VERDICT_KEEP && replicator_pinned(r, view, id, &pinned)) {
+        verdict = VERDICT_KEEP;
+    }
+    json_decref(pinned);
     return verdict;
 }
 

@@ -32,7 +32,7 @@ struct job {
     struct chunk_id manifest;
     uint64_t hosts[REPLICA_HOSTS_MAX];
     size_t host_count;
-    bool recorded;
+    bool recorded, pinned;
     struct repair *repair;
 };
 
@@ -63,6 +63,15 @@ struct replicator {
     char after[64];
     bool resting; /* the walk waits for the queue */
 
+    struct chunk_pin *pins; /* in order of name, as they were read last */
+    size_t pin_count;
+    unsigned pins_seen;
+    bool pins_known, pins_asking, pins_changed;
+    struct chunk_pin *pins_going; /* being removed: pin_req is in use */
+    uint64_t pins_next_ms, pins_relieve_ms;
+    struct chunk_req pin_req;
+    struct meta_barrier pin_barrier;
+
     struct list queue, running;
     unsigned queued, running_count;
     struct map jobs;     /* manifest -> job */
@@ -88,6 +97,8 @@ void replicator_step_soon(struct replicator *r);
 void replicator_start_jobs(struct replicator *r);
 void replicator_add_job(struct replicator *r, const struct chunk_id *id, const json_t *image,
                         bool recorded);
+void replicator_add_pinned_job(struct replicator *r, const struct chunk_id *id,
+                               const json_t *image);
 void replicator_maybe_free(struct replicator *r);
 
 /* replicator_drop.c. One at a time: r->dropping. Does it look unwanted; begin; after drops. */
@@ -95,6 +106,15 @@ enum verdict replicator_judge(struct replicator *r, struct meta_view *view,
                               const struct chunk_id *id);
 void replicator_drop(struct replicator *r, const struct chunk_id *id);
 void replicator_collect(struct replicator *r);
+
+/* replicator_pins.c. Read them again if they changed; a look at them all, now and then; does one
+ * stand for this manifest (then *image_out is a new reference, NULL if that is not known); its
+ * replica is whole now. */
+void replicator_pins_load(struct replicator *r);
+void replicator_pins_tick(struct replicator *r);
+bool replicator_pinned(struct replicator *r, struct meta_view *view, const struct chunk_id *id,
+                       json_t **image_out);
+void replicator_pin_here(struct replicator *r, const struct chunk_id *id);
 
 /* replicator_check.c: single looks. Some manifests now; those that failed and are due; what was
  * sealed; a slice of what is due. */

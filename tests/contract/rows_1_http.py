@@ -14,12 +14,12 @@ for method in ("HEAD", "POST", "PUT", "DELETE"):
 row("/versions is 200 with the same body", "none", "GET /versions", 200, has=VERSIONS)
 row("/versions/ too", "none", "GET /versions/", 200, has=VERSIONS)
 row("the newest version comes first and the oldest last", "none", "GET /versions", 200,
-    has={"versions/0/id": "v2.17", "versions": length(16), "versions/15/id": "v2.0"})
-row("versions that are not there are not advertised", "none", "GET /versions", 200,
-    has={"versions": without("v2.18"), "versions/1/id": "v2.15", "versions/2/id": "v2.13"})
+    has={"versions/0/id": "v2.18", "versions": length(19), "versions/18/id": "v2.0", "versions/0/status": "CURRENT"})
+row("there are no gaps", "none", "GET /versions", 200, has={f"versions/{18 - n}/id": f"v2.{n}" for n in range(19)})
+row("the older ones are supported", "none", "GET /versions", 200, has={f"versions/{n}/status": "SUPPORTED" for n in range(1, 19)})
 row("links are the same for every version", "none", "GET /versions", 200,
-    has={f"versions/{n}/links/0/href": "https://<address>/v2/" for n in range(16)})
-for path in ("/foo", "/v3", "/v3/images", "/v2.99/images", "/v2.14/images", "/v2.16/images", "/v2.18/images"):
+    has={f"versions/{n}/links/0/href": "https://<address>/v2/" for n in range(19)})
+for path in ("/foo", "/v3", "/v3/images", "/v2.99/images", "/v2.19/images"):
     row(f"{path} is no version: 300", "none", f"GET {path}", 300, has=VERSIONS)
 row("a browser is not needed to see versions: Accept */*", "none", "GET /", 300, headers={"Accept": "*/*"}, has=VERSIONS)
 row("an empty Accept is answered", "none", "GET /", 300, headers={"Accept": ""}, has=VERSIONS)
@@ -34,7 +34,7 @@ row("/v1 is the cluster's own API, not a version", "none", "GET /v1/nothing", 40
 row("OPTIONS * is a CORS preflight", "none", "OPTIONS *", 200)
 row("X-Forwarded-Proto of a client that is no trusted proxy changes no link", "none", "GET /versions", 200,
     headers={"X-Forwarded-Proto": "gopher"}, has={"versions/0/links/0/href": "https://<address>/v2/"})
-for minor in ("v2.0", "v2.1", "v2.5", "v2.7", "v2.9", "v2.11", "v2.13", "v2.15", "v2.17"):
+for minor in ("v2.0", "v2.1", "v2.5", "v2.7", "v2.9", "v2.11", "v2.13", "v2.14", "v2.15", "v2.16", "v2.17", "v2.18"):
     row(f"/{minor}/images is /v2/images", "member", f"GET /{minor}/images?limit=1", 200, has={"schema": "/v2/schemas/images"})
 row("a minor version serves one image too", "member", "GET /v2.9/images/<id>", 200, given="queued", has={"id": "<id>"})
 row("a minor version serves schemas", "member", "GET /v2.2/schemas/image", 200, has={"name": "image"})

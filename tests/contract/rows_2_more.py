@@ -1,8 +1,6 @@
 """Sections 2.5 to 2.13: import, stores, members, tags, actions, locations, schemas, tasks, cache."""
 from contract import ANY, Matcher, NONE_GIVEN, OCTETS, PATCH_1, TIME, holds, length, like, row, section
 
-CACHE = "the cache API is not there yet"
-
 section("2.5 import")
 row("the methods, any token", "member", "GET /v2/info/import", 200,
     has={"import-methods/type": "array", "import-methods/description": "Import methods available.",
@@ -361,14 +359,22 @@ for what, who, request, status, body in (
     row(f"{what}: {status}", who, request, status, body=body)
 
 section("2.13 cache")
-for who, request, status in (("admin", "GET /v2/cache", 200), ("member", "GET /v2/cache", 403), ("admin", "PUT /v2/cache/<id>", 202),
-                             ("admin", "DELETE /v2/cache/<id>", 204), ("admin", "DELETE /v2/cache", 204),
-                             ("admin", "PUT /v2/cache/<unknown>", 404), ("admin", "POST /v2/cache", 405),
-                             ("admin", "POST /v2/cache/clean", 200), ("admin", "POST /v2/cache/prune", 200)):
-    row(f"{who}: {request} is {status}", who, request, status, given="active", later=CACHE)
-for request in ("GET /v2/cache", "DELETE /v2/cache", "PUT /v2/cache/<id>", "DELETE /v2/cache/<id>"):
-    row(f"as long as there is no cache, {request} says so", "admin", request, 404, given="active",
-        has={"error/message": "Caching via API is not supported at this site."})
-    row(f"to others {request} is 403", "member", request, 403, given="active")
+row("the list", "admin", "GET /v2/cache", 200, given="active", has={"cached_images": ANY, "queued_images": ANY})
+for who, request, status in (("admin", "PUT /v2/cache/<id>", 202), ("admin", "DELETE /v2/cache/<id>", 204),
+                             ("admin", "DELETE /v2/cache", 204), ("admin", "PUT /v2/cache/<unknown>", 404),
+                             ("admin", "DELETE /v2/cache/<unknown>", 404), ("admin", "PUT /v2/cache/non-existing-image-id", 404),
+                             ("admin", "POST /v2/cache/clean", 200), ("admin", "GET /v2/cache/nodes/<id>", 409)):
+    row(f"{who}: {request} is {status}", who, request, status, given="active")
+row("prune tells what went", "admin", "POST /v2/cache/prune", 200, has={"total_files_pruned": 0, "total_bytes_pruned": 0})
+for given in ("queued", "deactivated"):
+    row(f"an image that is {given} is not cached", "admin", "PUT /v2/cache/<id>", 400, given=given)
+for target, status in (("cache", 204), ("queue", 204), ("", 204), ("all", 400), ("Cache", 400)):
+    row(f"the target {target or 'nothing'} is {status}", "admin", "DELETE /v2/cache", status,
+        headers={"x-image-cache-clear-target": target})
+for request in ("GET /v2/cache", "DELETE /v2/cache", "PUT /v2/cache/<id>", "DELETE /v2/cache/<id>", "POST /v2/cache/clean",
+                "POST /v2/cache/prune", "GET /v2/cache/nodes/<id>"):
+    for who in ("member", "reader", "other"):
+        row(f"{who}: {request} is 403", who, request, 403, given="active")
+row("a request of nobody is 401", "none", "GET /v2/cache", 401)
 row("POST of the cache is 405", "admin", "POST /v2/cache", 405, gives={"Allow": "GET, DELETE"})
 row("GET of an image in the cache is 405", "admin", "GET /v2/cache/<id>", 405, given="active", gives={"Allow": "DELETE, PUT"})

@@ -163,6 +163,10 @@ struct err;
       "Staged data that nobody imports is dropped after so long. 0: kept.") \
     X(reservation_life_ms, DURATION, "1d", CONFIG_MINUTE, 365 * CONFIG_DAY, "time", HOST, RESTART, \
       "Chunks that came for an upload which then went silent, as its host died, are kept for so long.") \
+    X(cache_bytes_max, SIZE, "0", 0, 1024 * CONFIG_TIB, "bytes", HOST, LIVE, \
+      "What images may take here that this host keeps on request (cache API) and their placement does not put here. Over it the least used go. 0: no limit.") \
+    X(cache_free_min, SIZE, "1GiB", 0, 1024 * CONFIG_TIB, "bytes", HOST, LIVE, \
+      "With less free on the disk of the images, such images go, the least used first, and no more are fetched.") \
     X(api_limit_max, INT, "1000", 1, 100000, "records", CLUSTER, LIVE, \
       "Most records in one page of a list.") \
     X(limit_param_default, INT, "25", 1, 100000, "records", CLUSTER, LIVE, \

@@ -98,9 +98,10 @@ static const struct {
     enum image_action action;
     const char want[WHO_COUNT + 1];
 } imageless[] = {
-    {ACT_LIST, "yyyyyf"},        {ACT_CREATE, "fyyyyf"},        {ACT_PUBLICIZE, "ffffyf"},
-    {ACT_COMMUNITIZE, "fyyyyf"}, {ACT_STORES_DETAIL, "ffffyy"}, {ACT_TASKS, "ffffyf"},
-    {ACT_CACHE, "ffffyf"},       {ACT_METADEF_READ, "yyyyyf"},  {ACT_METADEF_WRITE, "ffffyf"},
+    {ACT_LIST, "yyyyyf"},         {ACT_CREATE, "fyyyyf"},        {ACT_PUBLICIZE, "ffffyf"},
+    {ACT_COMMUNITIZE, "fyyyyf"},  {ACT_STORES_DETAIL, "ffffyy"}, {ACT_TASKS, "ffffyf"},
+    {ACT_CACHE_LIST, "ffffyf"},   {ACT_CACHE_IMAGE, "ffffyf"},   {ACT_CACHE_DELETE, "ffffyf"},
+    {ACT_METADEF_READ, "yyyyyf"}, {ACT_METADEF_WRITE, "ffffyf"},
 };
 
 static void actions_without_an_image_ask_for_roles_only(void **state)

@@ -514,6 +514,151 @@ static void many_images_are_filled_a_few_at_a_time(void **state)
     }
 }
 
+/* --- pins ----------------------------------------------------------------------------------- */
+
+static void pin(unsigned host, unsigned n, const struct chunk_id *manifest, chunk_call call)
+{
+    struct chunk_pin one = {.manifest = *manifest, .asked_us = loop_wall_us(&c.v.loop)};
+    struct waiting w = waiting_for(&c.envs[host], 0);
+    str_copy(one.name, sizeof one.name, image_id(n));
+    w.req.pins = &one;
+    w.req.pin_count = 1;
+    check_ok(wait_call(&c.envs[host], call, &w));
+}
+
+static size_t pin_count(unsigned host)
+{
+    struct chunk_pin *pins;
+    size_t count;
+    check_ok(chunk_pins(c.envs[host].chunks, &pins, &count));
+    free(pins);
+    return count;
+}
+
+static struct chunk_id on_one_and_two(unsigned n)
+{
+    saving(n);
+    struct chunk_id id = cluster_store(&c, 1, n, image_size, two, 2);
+    activate(n, &id, "[1,2]", "[1,2]");
+    return id;
+}
+
+static bool has(unsigned host, const struct chunk_id *id)
+{
+    return chunk_manifest_here(c.envs[host].chunks, id);
+}
+
+static void a_pinned_image_is_fetched_and_kept_until_it_is_unpinned(void **state)
+{
+    (void)state;
+    struct chunk_id id = on_one_and_two(1);
+    struct chunks_stats s;
+    unsigned submits = fake.submits;
+    start(3);
+    virtual_sleep(&c.v, 20000);
+    check(!has(3, &id));
+    pin(3, 1, &id, chunk_pin_add);
+    virtual_sleep(&c.v, 5000);
+    check(whole(3, &id, 1));
+    stop(3); /* and after a restart of the host, over many full checks */
+    env_close(&c.envs[3]);
+    env_open(&c.envs[3]);
+    c.ctx[3].chunks = c.envs[3].chunks;
+    start(3);
+    virtual_sleep(&c.v, 40 * 60 * 1000);
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "none");
+    check_int(fake.submits, submits); /* nobody else is told */
+    pin(3, 1, &id, chunk_pin_remove);
+    virtual_sleep(&c.v, 10000);
+    check(!has(3, &id));
+    chunks_stats(c.envs[3].chunks, &s);
+    check_int(s.chunk_count, 0);
+}
+
+static void a_pin_keeps_a_replica_that_moves_away(void **state)
+{
+    (void)state;
+    struct chunk_id id = on_one_and_two(1);
+    start(2);
+    start(3);
+    pin(2, 1, &id, chunk_pin_add);
+    command("{'op':'image.place','id':'%s','placement':[1,3]}", image_id(1));
+    virtual_sleep(&c.v, 20 * 60 * 1000);
+    check(whole(3, &id, 1));
+    check(whole(2, &id, 1));
+    check_str(replica_state(1, 2), "present"); /* as it is */
+    pin(2, 1, &id, chunk_pin_remove);
+    virtual_sleep(&c.v, 10000);
+    check(!has(2, &id));
+    check_str(replica_state(1, 2), "none");
+}
+
+static void the_pin_of_a_deleted_image_goes_with_it(void **state)
+{
+    (void)state;
+    struct chunk_id id = on_one_and_two(1), other = on_one_and_two(2);
+    start(3);
+    pin(3, 1, &id, chunk_pin_add);
+    pin(3, 2, &other, chunk_pin_add);
+    virtual_sleep(&c.v, 5000);
+    check(has(3, &id) && has(3, &other));
+    command("{'op':'image.delete','id':'%s'}", image_id(1));
+    virtual_sleep(&c.v, 30000);
+    check(!has(3, &id) && has(3, &other));
+    check_int(pin_count(3), 1);
+    fake.quorum = false; /* what is not known for sure stays */
+    pin(3, 9, &id, chunk_pin_add);
+    virtual_sleep(&c.v, 60000);
+    check_int(pin_count(3), 2);
+    fake.quorum = true;
+    virtual_sleep(&c.v, 60000);
+    check_int(pin_count(3), 1);
+}
+
+static void what_is_over_the_limit_goes_the_least_used_first(void **state)
+{
+    (void)state;
+    struct chunk_id ids[3] = {on_one_and_two(1), on_one_and_two(2), on_one_and_two(3)};
+    c.ctx[3].pin_limits.bytes_max = (int64_t)image_size * 5 / 2;
+    start(3);
+    for (unsigned i = 0; i < 2; i++) {
+        pin(3, i + 1, &ids[i], chunk_pin_add);
+        virtual_sleep(&c.v, 15000);
+        check(has(3, &ids[i]));
+    }
+    chunk_pin_note(c.envs[3].chunks, image_id(1), CHUNK_PIN_READ);
+    virtual_sleep(&c.v, 1000);
+    pin(3, 3, &ids[2], chunk_pin_add);
+    virtual_sleep(&c.v, 120000);
+    check(has(3, &ids[0]) && !has(3, &ids[1]) && has(3, &ids[2]));
+    check_int(pin_count(3), 2);
+}
+
+static void without_room_a_pinned_image_waits_and_those_here_go(void **state)
+{
+    (void)state;
+    struct chunk_id id = on_one_and_two(1);
+    struct chunks_stats s;
+    chunks_stats(c.envs[3].chunks, &s);
+    c.ctx[3].pin_limits.free_min = s.available_bytes;
+    start(3);
+    pin(3, 1, &id, chunk_pin_add);
+    virtual_sleep(&c.v, 120000);
+    check(!has(3, &id));
+    check_int(pin_count(3), 1);
+    check_int(stats(3).failed, 0);
+    c.ctx[3].pin_limits.free_min = 0;
+    virtual_sleep(&c.v, 30000);
+    check(whole(3, &id, 1));
+    c.ctx[3].pin_limits.free_min = s.available_bytes;
+    virtual_sleep(&c.v, 120000);
+    check(!has(3, &id));
+    check_int(pin_count(3), 0);
+    chunks_stats(c.envs[3].chunks, &s);
+    check_int(s.chunk_count, 0);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
@@ -525,4 +670,9 @@ TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
           CASE(a_sealed_upload_that_comes_to_nothing_is_dropped_soon),
           CASE(a_moved_replica_is_dropped_only_after_its_successor_is_present),
           CASE(nothing_is_dropped_without_a_quorum), CASE(the_rate_is_kept),
-          CASE(closing_at_any_moment_ends), CASE(many_images_are_filled_a_few_at_a_time))
+          CASE(closing_at_any_moment_ends), CASE(many_images_are_filled_a_few_at_a_time),
+          CASE(a_pinned_image_is_fetched_and_kept_until_it_is_unpinned),
+          CASE(a_pin_keeps_a_replica_that_moves_away),
+          CASE(the_pin_of_a_deleted_image_goes_with_it),
+          CASE(what_is_over_the_limit_goes_the_least_used_first),
+          CASE(without_room_a_pinned_image_waits_and_those_here_go))

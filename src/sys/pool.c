@@ -49,8 +49,8 @@ static void op_submit(struct pool *pool, struct work *work)
     }
     p->tail = work;
     p->depth++;
-    pthread_cond_signal(&p->some);
     pthread_mutex_unlock(&p->lock);
+    pthread_cond_signal(&p->some); /* who wakes finds the lock free */
 }
 
 static size_t op_depth(struct pool *pool)
@@ -89,8 +89,10 @@ static void *thread_main(void *arg)
         pthread_mutex_lock(&p->lock);
         p->depth--; /* before the completion: who hears of it sees the depth without it */
         if (loop != NULL) {
+            pthread_mutex_unlock(&p->lock);
             work->task.run = run_done;
             loop_post(loop, &work->task);
+            pthread_mutex_lock(&p->lock);
         }
     }
     pthread_mutex_unlock(&p->lock);

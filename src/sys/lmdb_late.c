@@ -6,7 +6,7 @@
 #include "tessera/base/err.h"
 
 enum { EVERY_MS = 200 };
-static const uint64_t hurry_bytes = 8 << 20, behind_max = 64 << 20;
+static const uint64_t hurry_bytes = 64 << 20, behind_max = 256 << 20;
 
 static struct timespec after(unsigned ms)
 {

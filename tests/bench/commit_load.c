@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "commit.h"
+#include "host.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/json.h"
 
@@ -91,7 +92,7 @@ static void lane_start(struct lane *l)
     l->req.command = json_pack("{s:s,s:s,s:s,s:{s:s}}", "op", "dir.put", "kind", "bench", "id", id,
                                "value", "value", load->value);
     if (l->req.command == NULL) {
-        commit_die("out of memory", TSR_ENOMEM);
+        bench_must(TSR_ENOMEM, "load");
     }
     l->sent_ns = loop_now_ns(load->loop);
     meta_submit(load->meta, &l->req);
@@ -137,7 +138,7 @@ json_t *commit_load(struct meta *meta, struct loop *loop, unsigned flying, long 
     if (load == NULL ||
         (load->samples_ms = malloc(SAMPLES_MAX * sizeof *load->samples_ms)) == NULL ||
         (load->value = malloc(size + 1)) == NULL) {
-        commit_die("out of memory", TSR_ENOMEM);
+        bench_must(TSR_ENOMEM, "load");
     }
     memset(load->value, '0', size);
     load->value[size] = 0;

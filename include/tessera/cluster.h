@@ -88,6 +88,8 @@ struct cluster_options {
     struct replicator *const *replicator; /* NULL or where the daemon keeps it; for stats */
     struct cluster_load *load;
     uint64_t self;
+    uint64_t raft_id;      /* with this incarnation */
+    struct peer_life life; /* of this process; mark 0: nothing is told of it */
     uint8_t
         boot[4]; /* as in image_ctx: tells this process's upload sessions from its predecessor's */
     const char *version;
@@ -107,6 +109,9 @@ struct cluster_options {
     /* The leader found, with a majority of the other voters behind it, that this host's store is
      * damaged or differs from theirs: stop serving and rebuild it. May not return. NULL: never. */
     void (*on_rebuild)(void *arg, const char *code, const char *reason);
+    /* Another process with this host's identity is alive, and this one was refused: stop. NULL:
+     * never. */
+    void (*on_twice)(void *arg);
     const char *rebuilt_code, *rebuilt_reason; /* why this process began anew; NULL: it did not */
     void (*warn)(void *arg, json_t *warnings); /* NULL, or adds {code, text} to a status */
     void *arg;
@@ -120,6 +125,10 @@ void cluster_drain(struct cluster *c, uint64_t timeout_ms, void (*cb)(void *arg)
 void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg);
 /* The answer to a probe, once each. Control loop. */
 void cluster_probed(struct cluster *c, uint64_t host, bool reached);
+/* Wire these into raft_link_options: one process for one identity. */
+int cluster_admit(struct cluster *c, uint64_t raft_id, const struct peer_life *life, bool live);
+void cluster_life_refused(struct cluster *c, int code);
+void cluster_disconnected(struct cluster *c, uint64_t raft_id);
 /* Wire these into consensus_events. */
 void cluster_on_leader(struct cluster *c, uint64_t term);
 void cluster_on_lost(struct cluster *c);

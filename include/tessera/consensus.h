@@ -147,6 +147,9 @@ int consensus_bootstrap(struct fs *fs, const char *dir, uint64_t self, const cha
  * record in it. Who finds it missing later (consensus_prepared is false) must not run under that id
  * again: what it has acknowledged is lost. */
 int consensus_prepare(struct fs *fs, const char *dir);
+/* Blocking, once a start of the process: a number that is higher than at every earlier start on
+ * this disk. TSR_ECORRUPT: the vote is damaged, which consensus_open tells better. */
+int consensus_begin(struct fs *fs, const char *dir, uint64_t *starts_out);
 bool consensus_prepared(struct fs *fs, const char *dir);
 /* Whether @dir holds a log or marker. */
 bool consensus_exists(struct fs *fs, const char *dir);

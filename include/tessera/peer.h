@@ -154,8 +154,15 @@ struct consensus_net;
 struct consensus;
 struct raft_links; /* implements struct consensus_net's ops; see src/peer/raft_link.c */
 
+/* One life of a host's process, so that two of them under one raft id are told apart: @starts grows
+ * with every start on the same disk, @mark is drawn at random (0: nothing is told), @log_end is the
+ * last index that its log held when it began. */
+struct peer_life {
+    uint64_t starts, mark, log_end;
+};
+
 /* One ordered connection a direction and peer, ALPN "tessera-raft/1". The first frame tells raft
- * id, cluster id and own address. @receive/@disconnected are
+ * id, life, cluster id and own address. @receive/@disconnected are
  * consensus_receive/consensus_disconnected, passed by the daemon because peer/ is below consensus/.
  */
 struct raft_link_options {
@@ -167,10 +174,17 @@ struct raft_link_options {
     const char *address;
     int (*receive)(void *arg, uint64_t from, const void *data, size_t size);
     void (*disconnected)(void *arg, uint64_t from);
+    /* May a process with this life speak as @from? 0, or the code that it is told; @live: another
+     * one was heard under that id within two seconds. NULL: all may. */
+    int (*admit)(void *arg, uint64_t from, const struct peer_life *life, bool live);
+    /* The host of @to did not let this process speak; the link is tried again. May be NULL. */
+    void (*refused)(void *arg, uint64_t to, int code);
     void *arg;
 };
 int raft_links_new(const struct raft_link_options *options, struct raft_links **out,
                    struct err *err);
+/* What is told of this process from now on. */
+void raft_links_set_life(struct raft_links *links, const struct peer_life *life);
 unsigned raft_links_port(const struct raft_links *links);
 void raft_links_send(struct raft_links *links, uint64_t to, const char *address, const void *data,
                      size_t size);

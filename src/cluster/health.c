@@ -56,6 +56,8 @@ static json_t *make_report(struct cluster *c)
     json_set_str(r, "version", c->o.version);
     json_set_bool(r, "draining", c->draining);
     watch_report(c, r);
+    life_tell(c, r);
+    life_report(c, r);
     rejoin_report(c, r);
     struct consensus_status *st = malloc(sizeof(*st));
     tsr_assert(st != NULL);
@@ -117,6 +119,21 @@ static void take_reports(struct cluster *c, json_t *reports)
     }
 }
 
+/* Whose reports the leader takes, and hears at the moment. */
+static void learn_lives(struct cluster *c, json_t *table)
+{
+    size_t i;
+    json_t *h;
+    json_array_foreach(json_arr(table, "hosts"), i, h)
+    {
+        uint64_t id = (uint64_t)json_int(h, "id", 0);
+        struct host_seen *s = health_seen(c, id);
+        if (s != NULL && !c->leader) {
+            life_learn(c, id, json_bool(h, "up", false), s->report);
+        }
+    }
+}
+
 static void take_table(struct cluster *c, json_t *table)
 {
     struct placement_host hosts[CLUSTER_HOSTS_MAX];
@@ -147,9 +164,11 @@ static void report_done(struct cluster *c, void *arg, int status, json_t *result
     (void)arg;
     c->report_pending = false;
     watch_answered(c, status);
+    cluster_life_refused(c, status);
     if (status == 0 && result != NULL) {
         take_table(c, result);
         take_reports(c, json_obj(result, "reports"));
+        learn_lives(c, result);
         room_answered(c, result);
         rejoin_answered(c, result);
     }
@@ -207,6 +226,9 @@ void health_on_report(struct cluster_op *op)
     struct cluster *c = op->c;
     if (!watch_belongs(c, op->from, op->args)) {
         op_fail(op, TSR_EFORBIDDEN, "that host does not belong to the cluster any more");
+        return;
+    }
+    if (life_refuses(op)) {
         return;
     }
     if (!c->leader) {

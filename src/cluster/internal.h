@@ -28,6 +28,15 @@ struct host_seen {
     bool cut;             /* clients can not reach it (reach.c) */
 };
 
+/* life.c: what was seen last of a host's process. */
+struct life {
+    uint64_t raft_id, mark, starts;
+    uint64_t applied;   /* the most that it said to have applied, in any life */
+    uint64_t heard_ms;  /* when it was known to be alive; 0: its connection ended since */
+    uint64_t live_mark; /* who was last refused because it was heard */
+    uint64_t asked_ms, twice_ms;
+};
+
 /* reach.c: what this host knows of another's API. */
 struct reach {
     uint64_t host;
@@ -101,6 +110,11 @@ struct cluster {
     uint64_t away_next_ms; /* not moved away from an unreachable holder before */
 
     bool report_pending;
+
+    /* one process for one identity (life.c) */
+    struct life lives[CLUSTER_HOSTS_MAX];
+    size_t life_count;
+    uint64_t refused_since_ms, refused_ms; /* this process, as another one is alive */
 
     /* room for metadata (room.c) */
     struct kv_stat map;
@@ -227,6 +241,15 @@ void rejoin_heard(struct cluster *c, struct host_seen *s); /* leader: judge a re
 void rejoin_answer(struct cluster *c, struct host_seen *s, json_t *answer); /* leader: rebuild? */
 void rejoin_answered(struct cluster *c, json_t *answer);                    /* others */
 void rejoin_duty(struct cluster *c);                                        /* leader */
+
+/* life.c */
+void life_tell(struct cluster *c, json_t *args); /* in what this host sends to the leader */
+bool life_refuses(struct cluster_op *op);        /* true: the request was answered */
+/* From the leader's table. */
+void life_learn(struct cluster *c, uint64_t host, bool up, const json_t *report);
+bool life_rejoin_refused(struct cluster *c, uint64_t host); /* leader */
+void life_report(struct cluster *c, json_t *report);
+bool life_twice(struct cluster *c, uint64_t host); /* leader: some host saw two */
 
 /* join.c */
 void host_op_admit(struct cluster_op *op);

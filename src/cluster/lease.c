@@ -91,6 +91,7 @@ void lease_renew(struct cluster *c)
     tsr_assert(r != NULL);
     *r = (struct renewal){.sent_ms = cluster_now(c), .epoch = epoch};
     json_t *args = json_pack("{s:I}", "epoch", (json_int_t)epoch);
+    life_tell(c, args);
     c->lease_pending = true;
     if (leader != c->o.self) {
         cluster_peer(c, leader, PEER_LEASE, args, 1500, renewal_answered, r);
@@ -147,6 +148,9 @@ static void confirm_cb(struct consensus_read *read, int status)
 void lease_on_renew(struct cluster_op *op)
 {
     struct cluster *c = op->c;
+    if (life_refuses(op)) {
+        return;
+    }
     struct confirm *f = calloc(1, sizeof(*f));
     tsr_assert(f != NULL);
     f->op = op;

@@ -68,7 +68,7 @@ static void show_damage(struct cluster *c, uint64_t host, const json_t *args)
     }
     const char *code = json_str_or(args, "code", "LOG_DAMAGED");
     bool known = strcmp(code, "LOG_DAMAGED") == 0 || strcmp(code, "STATE_DAMAGED") == 0 ||
-                 strcmp(code, "STATE_DIVERGED") == 0;
+                 strcmp(code, "STATE_DIVERGED") == 0 || strcmp(code, "HOST_TWICE") == 0;
     json_t *report = json_object();
     json_set_str(report, "damage", known ? code : "LOG_DAMAGED");
     json_set_str(report, "damage_reason", json_str_or(args, "reason", ""));
@@ -141,6 +141,12 @@ static void rejoin_decide(struct cluster_op *op, struct meta_view *view, const j
         op_fail(op, TSR_EFORBIDDEN,
                 "this host is in the cluster under another incarnation: the one that asks is a "
                 "clone or an old backup");
+        return;
+    }
+    if (life_rejoin_refused(c, op->from)) {
+        op_fail(op, TSR_EEXIST,
+                "another process of this host is alive: the one that asks runs on a"
+                " copy of its data_dir, or was started only now");
         return;
     }
     show_damage(c, op->from, op->args);

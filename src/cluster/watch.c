@@ -117,7 +117,8 @@ bool watch_belongs(struct cluster *c, uint64_t host, const json_t *report)
 
 void watch_note(struct cluster *c, const json_t *before, json_t *report)
 {
-    static const char *const judged[] = {"behind", "unreachable"}; /* until it is looked at again */
+    static const char *const judged[] = {"behind", "unreachable",
+                                         "twice"}; /* until it is looked at again */
     for (size_t i = 0; i < array_len(judged); i++) {
         json_set_bool(report, judged[i], json_bool(before, judged[i], false));
     }
@@ -148,6 +149,7 @@ void watch_duty(struct cluster *c)
             json_set_bool(s->report, "behind",
                           health_fresh(c, s->id) &&
                               (uint64_t)json_int(s->report, "applied", 0) < w->commit_before);
+            json_set_bool(s->report, "twice", life_twice(c, s->id));
         }
     }
 }
@@ -177,6 +179,13 @@ static void warn_host(struct cluster *c, json_t *list, const json_t *host)
     if (json_bool(report, "unreachable", false)) {
         status_warn(list, "API_UNREACHABLE",
                     "the other hosts can not connect to the API of host %s", name);
+    }
+    if (json_bool(report, "twice", false)) {
+        status_warn(
+            list, "HOST_TWICE",
+            "a second process runs, or ran just now, with the identity of host %s: a copy of"
+            " its data_dir was started; it is refused",
+            name);
     }
     int64_t expires = json_int(report, "cert_expires_at", 0);
     int64_t days = (expires - loop_wall_us(c->o.loop) / 1000000) / DAY_S;

@@ -234,6 +234,17 @@ int consensus_prepare(struct fs *fs, const char *dir)
     return rc != 0 || vote.generation > 0 ? rc : vote_store(fs, dir, &vote);
 }
 
+int consensus_begin(struct fs *fs, const char *dir, uint64_t *starts_out)
+{
+    struct vote vote;
+    int rc = vote_load(fs, dir, &vote, NULL);
+    if (rc == 0) {
+        rc = vote_store(fs, dir, &vote);
+    }
+    *starts_out = rc == 0 ? vote.generation : 0;
+    return rc;
+}
+
 bool consensus_prepared(struct fs *fs, const char *dir)
 {
     return vote_exists(fs, dir);

@@ -144,6 +144,26 @@ static void link_disconnected(void *arg, uint64_t from)
     if (d->consensus != NULL) {
         consensus_disconnected(d->consensus, from);
     }
+    if (d->cluster != NULL) {
+        cluster_disconnected(d->cluster, from);
+    }
+}
+
+static int link_admit(void *arg, uint64_t from, const struct peer_life *life, bool live)
+{
+    struct daemon *d = arg;
+    return d->cluster != NULL ? cluster_admit(d->cluster, from, life, live) : 0;
+}
+
+static void link_refused(void *arg, uint64_t to, int code)
+{
+    struct daemon *d = arg;
+    log_warn("daemon", "host=%llu refuses this process: %s", (unsigned long long)(to >> 16),
+             code == TSR_EEXIST ? "another one of this host is alive"
+                                : "its disk is a copy or old");
+    if (d->cluster != NULL) {
+        cluster_life_refused(d->cluster, code);
+    }
 }
 
 static int open_links(struct daemon *d, struct err *err)
@@ -158,6 +178,8 @@ static int open_links(struct daemon *d, struct err *err)
         .address = d->addresses.raft_address,
         .receive = link_receive,
         .disconnected = link_disconnected,
+        .admit = link_admit,
+        .refused = link_refused,
         .arg = d,
     };
     d->net.ops = &net_ops;
@@ -192,6 +214,21 @@ static void on_fatal(void *arg, int code, const char *reason)
     _exit(code == TSR_ECORRUPT ? EXIT_DAMAGED : code == TSR_ENOTSUP ? EXIT_VERSION : EXIT_DISK);
 }
 
+void daemon_twice(void)
+{
+    log_error("daemon",
+              "this host stops: another process with its identity is alive. Is data_dir a "
+              "copy of that one's? Stop one of the two; a second host needs a data_dir of "
+              "its own, and joins with a token");
+    _exit(EXIT_TWICE);
+}
+
+static void on_twice(void *arg)
+{
+    (void)arg;
+    daemon_twice();
+}
+
 static void on_rebuild(void *arg, const char *code, const char *reason)
 {
     damage_rebuild(arg, code, reason, false);
@@ -213,12 +250,28 @@ static int prepare_raft(struct daemon *d, const char *path, struct err *err)
     return rv == 0 ? 0 : err_set(err, rv, "%s can not be made", path);
 }
 
+/* What is told of this process, so that the others notice a second one (cluster/life.c). */
+static void begin_life(struct daemon *d)
+{
+    struct consensus_status *st = malloc(sizeof(*st));
+    tsr_assert(st != NULL);
+    consensus_status(d->consensus, st);
+    d->life.log_end = st->last_index;
+    d->life.mark = loop_random_u64(d->control) >> 1 | 1; /* not 0, and a number in JSON */
+    free(st);
+    raft_links_set_life(d->links, &d->life);
+}
+
 static int open_consensus(struct daemon *d, struct err *err)
 {
     char path[PATH_BYTES];
     path_join(path, d->cfg.data_dir, "raft");
     damage_set(&d->damage, "LOG_DAMAGED", "");
     int rv = prepare_raft(d, path, err);
+    if (rv == 0) {
+        rv = consensus_begin(fs_real(), path, &d->life.starts);
+        rv = rv == TSR_ECORRUPT ? 0 : rv; /* consensus_open says why */
+    }
     if (rv != 0) {
         return rv;
     }
@@ -247,6 +300,7 @@ static int open_consensus(struct daemon *d, struct err *err)
     if (rv == 0) {
         damage_set(&d->damage, "", "");
         meta_attach(d->meta, d->consensus, d->control);
+        begin_life(d);
     }
     return rv;
 }
@@ -349,6 +403,8 @@ static int open_services(struct daemon *d, struct err *err)
         .replicator = &d->replicator_seen,
         .load = d->load,
         .self = d->files.me.host_id,
+        .raft_id = d->files.me.raft_id,
+        .life = d->life,
         .version = TSR_VERSION,
         .cluster_id = d->files.me.cluster_id,
         .api_url = d->addresses.api_url,
@@ -356,6 +412,7 @@ static int open_services(struct daemon *d, struct err *err)
         .probe = probe_api,
         .leader_minute = leader_minute,
         .on_rebuild = on_rebuild,
+        .on_twice = on_twice,
         .warn = keystone_warn,
         .arg = d,
     };

@@ -102,6 +102,7 @@ struct daemon {
     char **argv;
     struct host_files files;
     struct host_addresses addresses;
+    struct peer_life life;
     uint8_t boot[4];
     struct loop *control;
     struct pool *log_pool, *apply_pool, *index_pool, *disk_pool, *cpu_pool, *auth_pool;
@@ -164,6 +165,8 @@ void probe_api(void *arg, struct cluster *cluster, uint64_t host, const char *ap
 void reload_run(struct daemon *d);
 void reload_free(struct daemon *d);
 
+/* daemon.c: another process with this host's identity is alive: says so and ends. */
+void daemon_twice(void) __attribute__((noreturn));
 /* daemon.c: a formed host; runs until stopped; returns the exit code. */
 int daemon_run(struct daemon *d);
 void daemon_worker_closed(struct daemon *d);
@@ -199,6 +202,7 @@ enum {
     EXIT_DAMAGED = 65, /* log, vote or store can not be vouched for: operator needed */
     EXIT_VERSION = 76, /* the log holds what only a newer version knows: operator needed */
     EXIT_DISK = 74,    /* a write or sync failed */
+    EXIT_TWICE = 77,   /* another process with this host's identity is alive: operator needed */
     EXIT_RESTART = 0,
 };
 

@@ -27,6 +27,7 @@ enum {
     ROUND_MS = 2000,        /* after all were asked in vain */
     HOSTS_MAX_BYTES = 256 * 1024,
     KEEP_EVERY_MS = 1000,
+    TWICE_MS = 6000, /* another process of this host is alive for so long: it is no late echo */
 };
 
 struct rejoin {
@@ -41,6 +42,7 @@ struct rejoin {
     char *why; /* for the local socket */
     size_t why_size;
     char said[ERR_MSG_SIZE]; /* last answer that was logged */
+    uint64_t twice_ms;       /* since when only "another process is alive" is heard; 0 = not */
     void (*done)(void *arg);
     void *arg;
 };
@@ -227,6 +229,19 @@ static int make_nonce(struct rejoin *r)
     return rv;
 }
 
+/* The other process has what it needs; this one would take its place as soon as it restarts. */
+static void check_twice(struct rejoin *r, int status)
+{
+    uint64_t now = loop_now_ms(r->d->control);
+    if (status == 0) {
+        r->twice_ms = 0;
+    } else if (status == TSR_EEXIST && r->twice_ms == 0) {
+        r->twice_ms = now;
+    } else if (status == TSR_EEXIST && now - r->twice_ms >= TWICE_MS) {
+        daemon_twice();
+    }
+}
+
 static void answered(struct peer_call *call, int status, struct peer_bytes head,
                      struct peer_bytes body)
 {
@@ -239,6 +254,7 @@ static void answered(struct peer_call *call, int status, struct peer_bytes head,
         return;
     }
     json_t *answer = head.size > 0 ? json_parse(head.data, head.size) : NULL;
+    check_twice(r, status);
     if (status == 0 && r->d->damage.nonce[0] != '\0') {
         finish(r, (uint64_t)json_int(answer, "raft_id", 0));
     } else if (status == 0 && make_nonce(r) == 0) {

@@ -166,6 +166,25 @@ int raft_frame_decode(const uint8_t in[RAFT_FRAME_HEADER], size_t size_max,
     return 0;
 }
 
+void raft_refused_encode(int code, uint8_t out[RAFT_REFUSED_SIZE])
+{
+    raft_frame_encode(RAFT_FRAME_REFUSED, 4, out);
+    put_u32(out + RAFT_FRAME_HEADER, (uint32_t)-code);
+}
+
+int raft_refused_decode(const uint8_t in[RAFT_REFUSED_SIZE], int *code_out)
+{
+    uint8_t head[RAFT_FRAME_HEADER];
+    struct reader r = reader_of(in + RAFT_FRAME_HEADER, 4);
+    uint32_t code = read_u32(&r);
+    raft_frame_encode(RAFT_FRAME_REFUSED, 4, head);
+    if (memcmp(in, head, sizeof(head)) != 0 || code == 0 || code > FRAME_CODE_MASK) {
+        return TSR_EPROTO;
+    }
+    *code_out = -(int)code;
+    return 0;
+}
+
 static size_t put_text(uint8_t *out, const char *text)
 {
     size_t n = strlen(text);
@@ -176,9 +195,13 @@ static size_t put_text(uint8_t *out, const char *text)
 
 size_t raft_hello_encode(const struct raft_hello *hello, uint8_t *out)
 {
-    _Static_assert(8 + 4 + RAFT_CLUSTER_ID_MAX + 4 + RAFT_ADDRESS_MAX <= RAFT_HELLO_MAX, "it fits");
+    _Static_assert(32 + 4 + RAFT_CLUSTER_ID_MAX + 4 + RAFT_ADDRESS_MAX <= RAFT_HELLO_MAX,
+                   "it fits");
     put_u64(out, hello->raft_id);
-    size_t at = 8;
+    put_u64(out + 8, hello->life.starts);
+    put_u64(out + 16, hello->life.mark);
+    put_u64(out + 24, hello->life.log_end);
+    size_t at = 32;
     at += put_text(out + at, hello->cluster_id);
     at += put_text(out + at, hello->address);
     return at;
@@ -202,6 +225,9 @@ int raft_hello_decode(const void *data, size_t size, struct raft_hello *out)
 {
     struct reader r = reader_of(data, size);
     struct raft_hello hello = {.raft_id = read_u64(&r)};
+    hello.life.starts = read_u64(&r);
+    hello.life.mark = read_u64(&r);
+    hello.life.log_end = read_u64(&r);
     if (!read_text(&r, hello.cluster_id, sizeof(hello.cluster_id)) ||
         !read_text(&r, hello.address, sizeof(hello.address)) || r.failed || reader_left(&r) != 0) {
         return TSR_EPROTO;

@@ -52,18 +52,23 @@ void frame_stream_place(struct frame_stream *s, void *head, void *body);
 bool frame_stream_inside(const struct frame_stream *s);
 
 enum { RAFT_FRAME_HEADER = 8, RAFT_FRAME_MAX = 8 * 1024 * 1024, RAFT_HELLO_MAX = 1024 };
-enum raft_frame_kind { RAFT_FRAME_HELLO = 1, RAFT_FRAME_MESSAGE = 2 };
+enum raft_frame_kind { RAFT_FRAME_HELLO = 1, RAFT_FRAME_MESSAGE = 2, RAFT_FRAME_REFUSED = 3 };
+enum { RAFT_REFUSED_SIZE = RAFT_FRAME_HEADER + 4 };
 
 void raft_frame_encode(enum raft_frame_kind kind, size_t size, uint8_t out[RAFT_FRAME_HEADER]);
+/* The way back, in answer to a hello: the negated code as u32. */
+void raft_refused_encode(int code, uint8_t out[RAFT_REFUSED_SIZE]);
+int raft_refused_decode(const uint8_t in[RAFT_REFUSED_SIZE], int *code_out);
 /* @size_max: RAFT_HELLO_MAX before the hello, RAFT_FRAME_MAX afterwards. */
 int raft_frame_decode(const uint8_t in[RAFT_FRAME_HEADER], size_t size_max,
                       enum raft_frame_kind *kind_out, size_t *size_out);
 
 enum { RAFT_CLUSTER_ID_MAX = 100, RAFT_ADDRESS_MAX = 128 };
-/* The first frame of a consensus link: raft id u64, cluster id (u32 length, bytes), address (same).
- */
+/* The first frame of a consensus link: raft id u64, life (starts, mark, log end: u64 each), cluster
+ * id (u32 length, bytes), address (same). */
 struct raft_hello {
     uint64_t raft_id;
+    struct peer_life life;
     char cluster_id[RAFT_CLUSTER_ID_MAX];
     char address[RAFT_ADDRESS_MAX];
 };

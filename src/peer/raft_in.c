@@ -8,7 +8,7 @@
 #include "tessera/base/metric.h"
 #include "tessera/base/str.h"
 
-enum { HELLO_MS = 5000, IN_MAX = 256, BUFFER_KEPT = 1024 * 1024 };
+enum { HELLO_MS = 5000, LIVE_MS = 2000, IN_MAX = 256, BUFFER_KEPT = 1024 * 1024 };
 
 /* --- receiving
  * --------------------------------------------------------------------------------------------- */
@@ -44,16 +44,64 @@ static void in_drop(struct raft_in *in, enum metric why)
     raft_in_close(in);
 }
 
-static void in_replace_older(struct raft_in *in, uint64_t from)
+/* The connection under that raft id, of which there is one at most. */
+static struct raft_in *in_older(const struct raft_in *in, uint64_t from)
 {
     list_each(node, &in->links->ins)
     {
         struct raft_in *other = container_of(node, struct raft_in, node);
         if (other != in && other->from == from && !other->closing) {
-            raft_in_close(other);
-            return; /* there is one at most */
+            return other;
         }
     }
+    return NULL;
+}
+
+struct refusal {
+    struct conn_write write;
+    struct raft_in *in;
+    uint8_t bytes[RAFT_REFUSED_SIZE];
+};
+
+static void refusal_written_cb(struct conn_write *write, int status)
+{
+    struct refusal *r = container_of(write, struct refusal, write);
+    struct raft_in *in = r->in;
+    (void)status;
+    free(r);
+    raft_in_close(in);
+}
+
+static void in_refuse(struct raft_in *in, int code)
+{
+    struct refusal *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        raft_in_close(in);
+        return;
+    }
+    r->in = in;
+    raft_refused_encode(code, r->bytes);
+    r->write.cb = refusal_written_cb;
+    r->write.fd = -1;
+    r->write.iov[0] = (struct iovec){r->bytes, sizeof(r->bytes)};
+    r->write.iov_count = 1;
+    conn_read_stop(in->conn);
+    in->refused = true;
+    conn_write(in->conn, &r->write);
+}
+
+static bool in_admitted(struct raft_in *in, const struct raft_hello *hello)
+{
+    struct raft_links *links = in->links;
+    const struct raft_in *older = in_older(in, hello->raft_id);
+    bool live = older != NULL && older->mark != hello->life.mark &&
+                loop_now_ms(links->loop) - older->heard_ms < LIVE_MS;
+    int rv =
+        links->admit != NULL ? links->admit(links->arg, hello->raft_id, &hello->life, live) : 0;
+    if (rv != 0) {
+        in_refuse(in, rv);
+    }
+    return rv == 0;
 }
 
 static void in_hello(struct raft_in *in)
@@ -70,11 +118,18 @@ static void in_hello(struct raft_in *in)
         return;
     }
     timer_stop(&in->hello_timer);
-    in_replace_older(in, hello.raft_id);
+    if (!in_admitted(in, &hello)) {
+        return;
+    }
+    struct raft_in *older = in_older(in, hello.raft_id);
+    if (older != NULL) {
+        raft_in_close(older);
+    }
     if (in->closing || links->closing) {
         return; /* the callback did that */
     }
     in->from = hello.raft_id;
+    in->mark = hello.life.mark;
     struct raft_out *o = raft_out_get(links, hello.raft_id);
     if (o) {
         str_copy(o->told, sizeof(o->told), hello.address);
@@ -84,6 +139,7 @@ static void in_hello(struct raft_in *in)
 static void in_frame(struct raft_in *in)
 {
     struct raft_links *links = in->links;
+    in->heard_ms = loop_now_ms(links->loop);
     if ((in->from == 0) != (in->kind == RAFT_FRAME_HELLO)) {
         in_drop(in, METRIC_peer_bad_frames_total);
     } else if (in->kind == RAFT_FRAME_HELLO) {
@@ -139,7 +195,7 @@ static void in_read_cb(struct conn *conn, void *arg, int status, const void *dat
         raft_in_close(in);
         return;
     }
-    while (size > 0 && !in->closing) {
+    while (size > 0 && !in->closing && !in->refused) {
         if (in->header_have < RAFT_FRAME_HEADER) {
             in->header_have += copy_some(in->header + in->header_have,
                                          RAFT_FRAME_HEADER - in->header_have, &at, &size);

@@ -3,8 +3,8 @@
  * Happy path: the first send to a peer connects (TLS, the certificate must name the host of the
  * raft id), says hello, and writes messages in order. The other side's accept reads the hello (the
  * raft id's host must be the certificate's, the cluster the same), then hands each message to
- * `receive`. A connection carries messages one way only; bytes coming back on an outgoing one break
- * it.
+ * `receive`. A connection carries messages one way only; the one frame that may come back on an
+ * outgoing one says that its hello was refused, anything else breaks it.
  *
  * Failures: messages are lost, never reordered, never doubled; the layer above sends again. While
  * disconnected up to KEPT_MAX bytes wait for the attempt under way and go when it fails (what comes
@@ -85,6 +85,8 @@ int raft_links_new(const struct raft_link_options *options, struct raft_links **
     links->loop = options->loop;
     links->receive = options->receive;
     links->disconnected = options->disconnected;
+    links->admit = options->admit;
+    links->refused = options->refused;
     links->arg = options->arg;
     links->close_task.run = close_task;
     list_init(&links->outs);
@@ -99,6 +101,11 @@ int raft_links_new(const struct raft_link_options *options, struct raft_links **
     tls_ref(links->client_tls);
     *out = links;
     return 0;
+}
+
+void raft_links_set_life(struct raft_links *links, const struct peer_life *life)
+{
+    links->hello.life = *life;
 }
 
 unsigned raft_links_port(const struct raft_links *links)

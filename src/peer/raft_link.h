@@ -15,6 +15,8 @@ struct raft_links {
     struct raft_hello hello; /* what we say */
     int (*receive)(void *arg, uint64_t from, const void *data, size_t size);
     void (*disconnected)(void *arg, uint64_t from);
+    int (*admit)(void *arg, uint64_t from, const struct peer_life *life, bool live);
+    void (*refused)(void *arg, uint64_t to, int code);
     void *arg;
     struct list outs, ins;
     size_t out_count, in_count;
@@ -40,6 +42,8 @@ struct raft_out {
     uint64_t opened_ms, backoff_ms;
     struct timer timer; /* back-off; in OUT_OPEN the stall watch */
     uint64_t handed, moved, moved_ms;
+    uint8_t back[RAFT_REFUSED_SIZE]; /* what the other side said */
+    size_t back_have;
 };
 
 struct raft_message {
@@ -57,7 +61,9 @@ struct raft_in {
     struct conn *conn;
     uint64_t host_id; /* as the certificate says */
     uint64_t from;    /* raft id; 0 before the hello */
-    bool closing;
+    uint64_t mark;    /* of its life */
+    uint64_t heard_ms;
+    bool closing, refused;
     struct timer hello_timer;
     uint8_t header[RAFT_FRAME_HEADER];
     size_t header_have;

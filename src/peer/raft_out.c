@@ -119,16 +119,30 @@ static void out_break(struct raft_out *o)
     conn_close(o->conn, out_closed_cb, o);
 }
 
+/* A refusal is the only thing that may come back. */
 static void out_read_cb(struct conn *conn, void *arg, int status, const void *data, size_t size)
 {
     struct raft_out *o = arg;
+    int code = 0;
     (void)conn;
-    (void)data;
-    (void)size;
-    if (status == 0) {
+    if (status != 0) {
+        out_break(o);
+        return;
+    }
+    size_t n = sizeof(o->back) - o->back_have < size ? sizeof(o->back) - o->back_have : size;
+    memcpy(o->back + o->back_have, data, n);
+    o->back_have += n;
+    if (o->back_have < sizeof(o->back)) {
+        return;
+    }
+    bool good = n == size && raft_refused_decode(o->back, &code) == 0;
+    if (!good) {
         metric_add(METRIC_peer_bad_frames_total, 1);
     }
     out_break(o);
+    if (good && o->links->refused != NULL && !o->links->closing) {
+        o->links->refused(o->links->arg, o->to, code);
+    }
 }
 
 static bool out_name_is_right(const struct raft_out *o)
@@ -158,6 +172,7 @@ static void out_connected_cb(struct conn *conn, void *arg, int status)
     o->state = OUT_OPEN;
     o->opened_ms = loop_now_ms(o->links->loop);
     o->handed = o->moved = 0;
+    o->back_have = 0;
     conn_read_start(conn, out_read_cb, o);
     out_write(o, m);
     struct list *node;

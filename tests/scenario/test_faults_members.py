@@ -4,6 +4,7 @@ hosts and a witness, of which each dies; a voter that is lost and replaced; a di
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -308,9 +309,63 @@ def refused(cluster, results):
                       demo.call("PATCH", "/v1/hosts/host2", {"role": "witness"}).status, 403)
 
 
+class Copy(Extra):
+    """A second process on a copy of a host's data, at other ports."""
+
+    def __init__(self, cluster, name, number):
+        super().__init__(cluster, number)
+        self.name, self.folder = name, os.path.join(cluster.dir, f"copy-of-{name}")
+        self.socket, self.data = os.path.join(self.folder, "admin.sock"), os.path.join(self.folder, "data")
+        pid = cluster.host(name)["pid"]
+        os.kill(pid, signal.SIGSTOP)  # as a snapshot of its machine, all at one moment
+        try:
+            shutil.copytree(cluster.host(name)["data_dir"], self.data, ignore=shutil.ignore_patterns("*.sock"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def twins(cluster, results):
+    """A second process with a host's identity, beside it; then a host whose disk goes back in time."""
+    cluster.await_ready(30)
+    leader = cluster.leader()
+    follower = next(n for n in cluster.names() if n != leader)
+    pids, term = {n: cluster.host(n)["pid"] for n in cluster.names()}, cluster.status("host1")["term"]
+    for name, what in ((leader, "the leader"), (follower, "a follower")):
+        copy = Copy(cluster, name, 6).start()
+        try:
+            results.equal(f"F34 a live copy of {what} is refused and ends with 77", copy.process.wait(20), 77)
+        finally:
+            copy.kill()
+            shutil.rmtree(copy.folder)
+        for other in cluster.names():
+            results.check(f"F34 {other} tells of it", lib.wait_until(lambda other=other: any(
+                w["code"] == "HOST_TWICE" and name in w["text"] for w in cluster.status(other)["warnings"]), 10),
+                str(codes(cluster, other)))
+    results.check("F34 nobody was disturbed", cluster.status("host1")["term"] == term and cluster.leader() == leader and
+                  all(cluster.unexpected_end(h) is None and h["pid"] == pids[h["name"]] for h in cluster.hosts()))
+    old = Copy(cluster, follower, 6)
+    with lib.Client(cluster, leader) as client:
+        made = [client.create(f"since {n}").json()["id"] for n in range(5)]
+    lib.wait_until(lambda: len({cluster.status(n)["applied"] for n in cluster.names()}) == 1, 10)
+    time.sleep(1)  # a report and the leader's answer to others: what it has applied is known
+    before = hosts_of(cluster)[follower]["incarnation"]
+    cluster.kill(follower)
+    data = cluster.host(follower)["data_dir"]
+    shutil.rmtree(data)
+    os.rename(old.data, data)
+    cluster.start(follower)
+    results.check("F34 a host whose disk went back in time gets a new incarnation", lib.wait_until(
+        lambda: hosts_of(cluster)[follower]["incarnation"] == before + 1 and
+        hosts_of(cluster)[follower]["raft_role"] == "voter", 20), str(hosts_of(cluster)[follower]["incarnation"]))
+    results.check("F34 and takes part again", cluster.await_ready(20) is not None)
+    with lib.Client(cluster, follower) as client:
+        results.equal("F34 what it had forgotten is there", [client.show(i).status for i in made], [200] * len(made))
+
+
 def replaced(cluster, results):
     """Two join at once; a lost voter is replaced by the standby; the leader is removed; what comes back stays out."""
     refused(cluster, results)
+    twins(cluster, results)
     extras = {n: Extra(cluster, n) for n in (4, 5)}
     beside = Beside(cluster, list(extras.values()))
     try:

@@ -160,20 +160,42 @@ static void random_bytes_never_break_a_decoder(void **state)
 static void a_hello_comes_back_and_its_bad_forms_are_refused(void **state)
 {
     (void)state;
-    struct raft_hello in = {.raft_id = 0x10002, .cluster_id = CLUSTER, .address = "10.0.0.1:9294"};
+    struct raft_hello in = {.raft_id = 0x10002,
+                            .life = {.starts = 3, .mark = UINT64_MAX, .log_end = 1ull << 40},
+                            .cluster_id = CLUSTER,
+                            .address = "10.0.0.1:9294"};
     struct raft_hello out;
     uint8_t bytes[RAFT_HELLO_MAX + 8] = {0};
     size_t size = raft_hello_encode(&in, bytes);
     check_ok(raft_hello_decode(bytes, size, &out));
     check_int(out.raft_id, in.raft_id);
+    check_int(memcmp(&out.life, &in.life, sizeof(in.life)), 0);
     check_str(out.cluster_id, in.cluster_id);
     check_str(out.address, in.address);
     for (size_t n = 0; n < size; n++) {
         check_code(raft_hello_decode(bytes, n, &out), TSR_EPROTO);
     }
     check_code(raft_hello_decode(bytes, size + 1, &out), TSR_EPROTO); /* bytes after it */
-    bytes[20] = 0; /* a 0 byte in the cluster id */
+    bytes[44] = 0; /* a 0 byte in the cluster id */
     check_code(raft_hello_decode(bytes, size, &out), TSR_EPROTO);
+}
+
+static void a_refusal_comes_back_and_nothing_else_is_taken_for_one(void **state)
+{
+    (void)state;
+    uint8_t bytes[RAFT_REFUSED_SIZE];
+    int code = 0;
+    raft_refused_encode(TSR_EEXIST, bytes);
+    check_ok(raft_refused_decode(bytes, &code));
+    check_int(code, TSR_EEXIST);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] ^= 0x40;
+        bool read = raft_refused_decode(bytes, &code) == 0;
+        check(!read || (i == RAFT_FRAME_HEADER && code != TSR_EEXIST)); /* only another code */
+        bytes[i] ^= 0x40;
+    }
+    memset(bytes + RAFT_FRAME_HEADER, 0, 4);
+    check_code(raft_refused_decode(bytes, &code), TSR_EPROTO);
 }
 
 static void raft_frames_keep_to_their_limits(void **state)
@@ -232,5 +254,6 @@ TEST_MAIN(cmocka_unit_test(a_header_comes_back_as_it_went),
           cmocka_unit_test(garbage_is_refused_at_its_first_byte),
           cmocka_unit_test(random_bytes_never_break_a_decoder),
           cmocka_unit_test(a_hello_comes_back_and_its_bad_forms_are_refused),
+          cmocka_unit_test(a_refusal_comes_back_and_nothing_else_is_taken_for_one),
           cmocka_unit_test(raft_frames_keep_to_their_limits),
           cmocka_unit_test(only_the_one_spelling_of_a_name_is_accepted))

@@ -18,6 +18,10 @@ struct side {
     unsigned gaps;
     size_t bytes;
     int answer;
+    /* lives */
+    uint64_t only; /* the mark that may speak; 0: all */
+    bool live;     /* as admit was told last */
+    int refused;
 };
 
 static int receive(void *arg, uint64_t from, const void *data, size_t size)
@@ -41,6 +45,21 @@ static void disconnected(void *arg, uint64_t from)
     s->last_from = from;
 }
 
+static int admit(void *arg, uint64_t from, const struct peer_life *life, bool live)
+{
+    struct side *s = arg;
+    (void)from;
+    s->live = live;
+    return s->only != 0 && life->mark != s->only ? TSR_EEXIST : 0;
+}
+
+static void refused(void *arg, uint64_t to, int code)
+{
+    struct side *s = arg;
+    check_int(to >> 16, 2);
+    s->refused = code;
+}
+
 static void side_open(struct side *s)
 {
     char listen[64];
@@ -55,6 +74,8 @@ static void side_open(struct side *s)
                                         .address = s->address,
                                         .receive = receive,
                                         .disconnected = disconnected,
+                                        .admit = admit,
+                                        .refused = refused,
                                         .arg = s};
     if (s->port == 0) { /* the address to tell is known after the port */
         check_ok(raft_links_new(&options, &s->links, &err));
@@ -507,6 +528,47 @@ static void a_peer_with_anothers_certificate_is_not_spoken_to(void **state)
     uv_loop_free(loop);
 }
 
+static void a_second_process_of_a_peer_is_refused_and_told(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new();
+    struct side a, twin, b;
+    side_new(&a, loop, 0x10001);
+    side_new(&twin, loop, 0x10001);
+    side_new(&b, loop, 0x20001);
+    raft_links_set_life(a.links, &(struct peer_life){.starts = 1, .mark = 7, .log_end = 3});
+    raft_links_set_life(twin.links, &(struct peer_life){.starts = 2, .mark = 8, .log_end = 3});
+    b.only = 7;
+    send_number(&a, &b, 0, 8);
+    run_until_count(&b, 1, 0);
+    check(!b.live);
+    send_number(&twin, &b, 1, 8);
+    for (int i = 0; i < 100 && twin.refused == 0; i++) {
+        run_for(loop, 20);
+    }
+    check_int(twin.refused, TSR_EEXIST);
+    check(b.live); /* the first one was heard just now */
+    check_int(b.count, 1);
+    check_int(b.gone, 0);
+    send_number(&a, &b, 1, 8); /* on its connection still */
+    run_until_count(&b, 2, 0);
+    check_int(a.refused, 0);
+    side_close(&a);
+    b.only = 8; /* now the other one is right */
+    twin.refused = 0;
+    for (uint32_t i = 2; i < 100 && b.count < 3; i++) {
+        send_number(&twin, &b, i, 8);
+        run_for(loop, 20);
+    }
+    check(b.count >= 3);
+    check_int(b.gone, 1);
+    check(!b.live);
+    side_free(&a);
+    side_free(&twin);
+    side_free(&b);
+    uv_loop_free(loop);
+}
+
 TEST_MAIN(cmocka_unit_test(messages_arrive_whole_and_in_order),
           cmocka_unit_test(the_largest_message_passes),
           cmocka_unit_test(a_restarted_peer_is_reached_again),
@@ -516,4 +578,5 @@ TEST_MAIN(cmocka_unit_test(messages_arrive_whole_and_in_order),
           cmocka_unit_test(a_wrong_hello_ends_the_connection),
           cmocka_unit_test(an_oversize_message_ends_the_connection),
           cmocka_unit_test(a_newer_connection_replaces_the_older_one),
-          cmocka_unit_test(a_peer_with_anothers_certificate_is_not_spoken_to))
+          cmocka_unit_test(a_peer_with_anothers_certificate_is_not_spoken_to),
+          cmocka_unit_test(a_second_process_of_a_peer_is_refused_and_told))

@@ -42,6 +42,8 @@ struct replica_ctx {
  * SESSION_END. CHUNK_PUT verifies the digest of what it got. Handlers run on the loop of the peer
  * server that got the call. */
 void replica_serve(struct peer_service *service, struct chunks *chunks, struct pool *cpu_pool);
+/* When no server has a call of it any more; also where replica_serve was never called. */
+void replica_serve_end(struct peer_service *service);
 
 /* --- writing: an upload
  * -------------------------------------------------------------------------------- */

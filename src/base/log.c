@@ -34,7 +34,7 @@ int log_open(const char *path)
     if (path != NULL) {
         fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
         if (fd < 0) {
-            return TSR_EIO;
+            return err_from_errno(errno);
         }
         if (current == STDERR_FILENO) {
             atomic_store(&log_fd, fd);

@@ -629,6 +629,7 @@ static void free_all(struct daemon *d)
     for (unsigned i = 0; i < d->worker_count; i++) {
         worker_free(&d->workers[i]);
     }
+    replica_serve_end(&d->service);
     chunks_close(d->chunks);
     meta_close(d->meta);
     identity_free(d->identity);
@@ -654,13 +655,25 @@ static void free_all(struct daemon *d)
     settings_rules_free(&d->rules);
 }
 
-static int exit_code_of(int rv)
+int exit_code_of(int rv)
 {
-    return rv == TSR_EEXIST     ? EXIT_ADDRESS
-           : rv == TSR_ECORRUPT ? EXIT_DAMAGED
-           : rv == TSR_EIO      ? EXIT_DISK
-           : rv == TSR_ENOTSUP  ? EXIT_VERSION
-                                : EXIT_CONFIG;
+    switch (rv) {
+    case TSR_EEXIST:
+        return EXIT_ADDRESS;
+    case TSR_ECORRUPT:
+        return EXIT_DAMAGED;
+    case TSR_EIO:
+    case TSR_ENOSPC:
+        return EXIT_DISK;
+    case TSR_ENOTSUP:
+        return EXIT_VERSION;
+    case TSR_ENOMEM:
+    case TSR_EAGAIN:
+    case TSR_EBUSY: /* of a call that needs a file descriptor */
+        return EXIT_RESOURCES;
+    default:
+        return EXIT_CONFIG;
+    }
 }
 
 static struct daemon *the_daemon; /* of handlers that get no argument */
@@ -697,7 +710,10 @@ static int start_failed(struct daemon *d, int rv, struct err *err)
         (void)str_copy(d->damage.reason, sizeof(d->damage.reason), reason);
         return form_run(d);
     }
-    log_error("daemon", "can not start: %s (%s)", reason, err_name(rv));
+    const char *what = rv == TSR_EBUSY                        ? " (out of file descriptors?)"
+                       : rv == TSR_EAGAIN || rv == TSR_ENOMEM ? " (out of memory or threads?)"
+                                                              : "";
+    log_error("daemon", "can not start: %s%s (%s)", reason, what, err_name(rv));
     if (d->cfg.log_file[0] != '\0') {
         (void)fprintf(stderr, "tesserad: can not start: %s\n", reason);
     }

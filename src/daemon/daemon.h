@@ -195,14 +195,18 @@ void rejoin_stop(struct rejoin *r); /* NULL is fine */
  * anew. */
 int form_run(struct daemon *d);
 
+/* daemon.c: of an error at the start. */
+int exit_code_of(int rv);
+
 /* sysexits-like codes that a service manager can tell apart (docs/operations.md). */
 enum {
-    EXIT_CONFIG = 78,  /* bad settings or certificate: operator needed */
-    EXIT_ADDRESS = 69, /* an address is in use */
-    EXIT_DAMAGED = 65, /* log, vote or store can not be vouched for: operator needed */
-    EXIT_VERSION = 76, /* the log holds what only a newer version knows: operator needed */
-    EXIT_DISK = 74,    /* a write or sync failed */
-    EXIT_TWICE = 77,   /* another process with this host's identity is alive: operator needed */
+    EXIT_CONFIG = 78,    /* bad settings or certificate: operator needed */
+    EXIT_ADDRESS = 69,   /* an address is in use */
+    EXIT_DAMAGED = 65,   /* log, vote or store can not be vouched for: operator needed */
+    EXIT_VERSION = 76,   /* the log holds what only a newer version knows: operator needed */
+    EXIT_RESOURCES = 71, /* out of memory, threads or file descriptors */
+    EXIT_DISK = 74,      /* a write or sync failed */
+    EXIT_TWICE = 77,     /* another process with this host's identity is alive: operator needed */
     EXIT_RESTART = 0,
 };
 

@@ -58,9 +58,11 @@ static int load_config(struct daemon *d, const char *path)
             return EXIT_CONFIG;
         }
     }
-    if (d->cfg.log_file[0] != '\0' && log_open(d->cfg.log_file) != 0) {
-        (void)fprintf(stderr, "tesserad: the log file %s can not be opened\n", d->cfg.log_file);
-        return EXIT_CONFIG;
+    int rv = d->cfg.log_file[0] != '\0' ? log_open(d->cfg.log_file) : 0;
+    if (rv != 0) {
+        (void)fprintf(stderr, "tesserad: the log file %s can not be opened: %s\n", d->cfg.log_file,
+                      err_text(rv));
+        return rv == TSR_EEXIST ? EXIT_CONFIG : exit_code_of(rv);
     }
     settings_log(&d->cfg);
     log_set_host(d->addresses.name);
@@ -85,10 +87,12 @@ static int run(struct daemon *d)
     int rv = fs_mkdirs(fs_real(), d->cfg.data_dir);
     if (rv != 0) {
         log_error("daemon", "data_dir %s can not be made: %s", d->cfg.data_dir, err_text(rv));
-        return EXIT_CONFIG;
+        return rv == TSR_EEXIST ? EXIT_CONFIG : exit_code_of(rv);
     }
-    if (uv_loop_create("control", &d->control) != 0) {
-        return EXIT_FAILURE;
+    rv = uv_loop_create("control", &d->control);
+    if (rv != 0) {
+        log_error("daemon", "the control loop can not be made: %s", err_text(rv));
+        return exit_code_of(rv);
     }
     rv = host_files_load(d->cfg.data_dir, &d->files, &err);
     if (rv == TSR_ENOENT) {
@@ -96,7 +100,7 @@ static int run(struct daemon *d)
     }
     if (rv != 0) {
         log_error("daemon", "can not start: %s", err.msg);
-        return EXIT_DAMAGED;
+        return exit_code_of(rv);
     }
     return daemon_run(d);
 }

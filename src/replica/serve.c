@@ -299,3 +299,15 @@ void replica_serve(struct peer_service *service, struct chunks *chunks, struct p
     peer_serve(service, PEER_SEAL, serve_seal, serve);
     peer_serve(service, PEER_SESSION_END, serve_session_end, serve);
 }
+
+void replica_serve_end(struct peer_service *service)
+{
+    static const enum peer_call_type types[] = {PEER_CHUNK_HAVE, PEER_CHUNK_PUT,
+                                                PEER_CHUNK_GET,  PEER_MANIFEST_GET,
+                                                PEER_SEAL,       PEER_SESSION_END};
+    free(service->handlers[PEER_CHUNK_HAVE].arg);
+    for (size_t i = 0; i < array_len(types); i++) {
+        service->handlers[types[i]].fn = NULL;
+        service->handlers[types[i]].arg = NULL;
+    }
+}

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""A host that loses its disk, and one that is paused: the leader and holder of the admin endpoint, each time."""
+"""A host that loses its disk, and one that is paused: the leader and holder of the admin endpoint, each time; a host that
+starts without enough file descriptors or threads."""
 import os
+import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -109,7 +112,60 @@ def paused(cluster, results):
     downloads(cluster, results, "after the pause", [(image_id, body)])
 
 
+def start_without(cluster, library, kind, nth):
+    """A start whose call number `nth` of that kind fails: (whether there was such a call, exit code or None when it
+    ran, the exit code after a SIGTERM then, the ERROR lines of its log)."""
+    host, mark = cluster.host("host1"), os.path.join(cluster.dir, "mark")
+    at = os.path.getsize(host["log_file"])
+    environment = {**os.environ, "LD_PRELOAD": library, "FAIL_CALL": kind, "FAIL_NTH": str(nth), "FAIL_MARK": mark}
+    with subprocess.Popen([os.path.join(lib.BIN, "tesserad"), "--config", host["config_file"]], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+        lib.wait_until(lambda: process.poll() is not None or (cluster.status("host1") or {}).get("leader"), 15, 0.02)
+        code = process.poll()
+        if code is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            end = process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            end = "hangs"
+    hit = os.path.exists(mark)
+    if hit:
+        os.unlink(mark)
+    with open(host["log_file"], encoding="utf-8", errors="replace") as f:
+        f.seek(at)
+        return hit, code, end, [line.split(" ", 1)[1].strip() for line in f if " ERROR " in line]
+
+
+def without(cluster, results):
+    """F09: the N-th file, socket or thread of a start is refused: it ends with 71 and one reason, or works; nothing is
+    damaged. LONG=1 takes every N."""
+    image = upload(cluster, "host1", 3, 5 * lib.MIB)
+    library = os.path.join(cluster.dir, "nth_call.so")
+    subprocess.run(["cc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", library,
+                    os.path.join(lib.ROOT, "tests", "scenario", "nth_call.c"), "-ldl"], check=True)
+    cluster.stop("host1")
+    rng = random.Random(lib.seed_from_environment())
+    for kind in ("open", "socket", "thread"):
+        nth, seen, refused, wrong = 0 if lib.LONG else rng.randrange(3), 0, 0, []
+        while True:
+            hit, code, end, lines = start_without(cluster, library, kind, nth)
+            if code is None:
+                wrong += [(nth, end, lines)] if end != 0 else []
+            else:
+                wrong += [(nth, code, lines)] if code != 71 or len(lines) > 1 else []
+            if not hit:
+                break
+            seen, refused, nth = seen + 1, refused + (code == 71), nth + (1 if lib.LONG else rng.randrange(4, 9))
+        results.check(f"F09 {kind} fails at a start, {seen} times: it ends with 71 and one reason, or works",
+                      not wrong and refused > 0, f"{refused} ended, wrong {wrong}")
+    cluster.start("host1")
+    results.check("F09 then it starts as if nothing had been", cluster.await_ready(20) is not None)
+    downloads(cluster, results, "F09", [image])
+
+
 if __name__ == "__main__":
     NAME = os.path.basename(__file__)
-    FAILED = [lib.run_test(f"{NAME} wiped", wiped), lib.run_test(f"{NAME} paused", paused)]
+    FAILED = [lib.run_test(f"{NAME} wiped", wiped), lib.run_test(f"{NAME} paused", paused),
+              lib.run_test(f"{NAME} without", without, hosts=1)]
     raise SystemExit(any(FAILED))

@@ -73,7 +73,7 @@ static inline void cluster_end(struct cluster *c)
         bufpool_free(c->ctx[id].relay_buffers);
         bufpool_free(c->ctx[id].repair_buffers);
         env_end(&c->envs[id]);
-        free(c->services[id].handlers[PEER_CHUNK_PUT].arg);
+        replica_serve_end(&c->services[id]);
     }
     sim_peers_free(c->peers);
     timer_heap_free(&c->v.timers);

@@ -294,6 +294,9 @@ void cluster_start(struct cluster *c)
 
 void cluster_on_leader(struct cluster *c, uint64_t term)
 {
+    if (c->closing) { /* no timer may start any more */
+        return;
+    }
     log_info("cluster", "leading term=%llu", (unsigned long long)term);
     c->leader = true;
     c->leader_term = term;

@@ -159,6 +159,8 @@ def without(cluster, results):
             seen, refused, nth = seen + 1, refused + (code == 71), nth + (1 if lib.LONG else rng.randrange(4, 9))
         results.check(f"F09 {kind} fails at a start, {seen} times: it ends with 71 and one reason, or works",
                       not wrong and refused > 0, f"{refused} ended, wrong {wrong}")
+    ends = [start_without(cluster, library, "nothing", 0)[2] for _ in range(12)]
+    results.equal("a stop right after the election ends with 0", ends, [0] * 12)
     cluster.start("host1")
     results.check("F09 then it starts as if nothing had been", cluster.await_ready(20) is not None)
     downloads(cluster, results, "F09", [image])

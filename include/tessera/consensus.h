@@ -154,6 +154,12 @@ bool consensus_prepared(struct fs *fs, const char *dir);
 /* Whether @dir holds a log or marker. */
 bool consensus_exists(struct fs *fs, const char *dir);
 int consensus_start(struct consensus *c);
+/* Blocking, instead of consensus_start, when a majority is lost for good: this host is the only
+ * voter from the next start on, and all that its log holds counts as committed. It must be the one
+ * whose log goes furthest, and no other host may start with its old log again. */
+int consensus_recover(struct consensus *c);
+/* Term of the last entry that the log held when it was opened. */
+uint64_t consensus_last_term(const struct consensus *c);
 /* Stops; waiting requests get TSR_ECANCELED; @cb after the last write has ended and memory is free.
  */
 void consensus_close(struct consensus *c, void (*cb)(void *arg), void *arg);

@@ -219,6 +219,42 @@ int host_open_disk(struct consensus *c, struct err *err)
     return rc ? rc : open_vote(c, err);
 }
 
+/* The membership becomes the last entry of the log, in a term of its own that no other host can
+ * know; the vote first, as the term of an entry never is above it. */
+int consensus_recover(struct consensus *c)
+{
+    struct conf none = {0}, conf;
+    struct buf bytes;
+    uint64_t last = core_last_index(c->core);
+    buf_init(&bytes);
+    int rc = conf_add(&none, c->options.self, c->address, &conf);
+    if (rc == 0) {
+        conf.members[0].role = CONSENSUS_VOTER;
+        rc = conf_encode(&conf, &bytes);
+    }
+    if (rc == 0) {
+        c->vote.term++;
+        c->vote.voted_for = c->options.self;
+        rc = vote_store(c->options.fs, c->dir, &c->vote);
+    }
+    if (rc == 0) {
+        struct disklog_entry entry = {.index = last + 1,
+                                      .term = c->vote.term,
+                                      .type = ENTRY_CHANGE,
+                                      .data = bytes.data,
+                                      .size = bytes.size};
+        rc = disklog_append(c->log, &entry, 1);
+    }
+    buf_free(&bytes);
+    return rc;
+}
+
+uint64_t consensus_last_term(const struct consensus *c)
+{
+    uint64_t term = disklog_last_term(c->log);
+    return term > c->marker.term ? term : c->marker.term;
+}
+
 bool consensus_exists(struct fs *fs, const char *dir)
 {
     return disklog_exists(fs, dir) || marker_exists(fs, dir);

@@ -259,7 +259,9 @@ static void begin_life(struct daemon *d)
     d->life.log_end = st->last_index;
     d->life.mark = loop_random_u64(d->control) >> 1 | 1; /* not 0, and a number in JSON */
     free(st);
-    raft_links_set_life(d->links, &d->life);
+    if (d->links != NULL) {
+        raft_links_set_life(d->links, &d->life);
+    }
 }
 
 static int open_consensus(struct daemon *d, struct err *err)
@@ -303,6 +305,12 @@ static int open_consensus(struct daemon *d, struct err *err)
         begin_life(d);
     }
     return rv;
+}
+
+int daemon_open_facts(struct daemon *d, struct err *err)
+{
+    int rv = open_meta(d, err);
+    return rv == 0 ? open_consensus(d, err) : rv;
 }
 
 /* --- bytes

@@ -195,6 +195,11 @@ void rejoin_stop(struct rejoin *r); /* NULL is fine */
  * anew. */
 int form_run(struct daemon *d);
 
+/* daemon.c: store and log alone, without threads and links. */
+int daemon_open_facts(struct daemon *d, struct err *err);
+/* recover.c: tesserad --recover. @index: as the operator typed it, or NULL to only tell. Returns
+ * the exit code. */
+int recover_run(struct daemon *d, const char *index);
 /* daemon.c: of an error at the start. */
 int exit_code_of(int rv);
 

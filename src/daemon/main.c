@@ -1,4 +1,5 @@
-/* tesserad: one program a host.  tesserad --config FILE | --sample-config | --version | --help */
+/* tesserad: one program a host.  tesserad --config FILE [--recover [INDEX]] | --sample-config |
+ * --version | --help */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,11 @@
 
 static const char usage[] =
     "usage: tesserad [--config FILE]   run this host's daemon in the foreground\n"
+    "       tesserad [--config FILE] --recover [INDEX]\n"
+    "                                  when most voters are lost for good: tell how far this "
+    "host's\n"
+    "                                  log goes; with that INDEX make it the only voter. Read\n"
+    "                                  docs/operations.md first\n"
     "       tesserad --sample-config   print all settings with their defaults\n"
     "       tesserad --version\n"
     "Settings: FILE, else /etc/tessera/tesserad.conf if it exists. See docs/operations.md.\n";
@@ -107,7 +113,8 @@ static int run(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-    const char *config = NULL;
+    const char *config = NULL, *index = NULL;
+    bool recover = false;
     json_memory_or_end();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--sample-config") == 0) {
@@ -119,6 +126,11 @@ int main(int argc, char **argv)
         }
         if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
             config = argv[++i];
+            continue;
+        }
+        if (strcmp(argv[i], "--recover") == 0) {
+            recover = true;
+            index = i + 1 < argc && argv[i + 1][0] != '-' ? argv[++i] : NULL;
             continue;
         }
         bool help = strcmp(argv[i], "--help") == 0;
@@ -133,7 +145,7 @@ int main(int argc, char **argv)
     raise_file_limit();
     int code = load_config(d, config);
     if (code == 0) {
-        code = run(d);
+        code = recover ? recover_run(d, index) : run(d);
         uv_loop_free(d->control);
     }
     host_files_free(&d->files);

@@ -1,5 +1,6 @@
-/* Loaded into a real tesserad (LD_PRELOAD): the call number FAIL_NTH (from 0) of the kind FAIL_CALL (open, socket,
- * thread) fails as if there were no descriptors or threads left, and the file FAIL_MARK is made then. */
+/* Loaded into a real tesserad (LD_PRELOAD): the call number FAIL_NTH (from 0) of the kind FAIL_CALL
+ * (open, socket, thread) fails as if there were no descriptors or threads left, and the file
+ * FAIL_MARK is made then. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,8 @@ int socket(int domain, int type, int protocol)
     return call(domain, type, protocol);
 }
 
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg)
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *arg)
 {
     int (*call)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     *(void **)&call = next_of("pthread_create");

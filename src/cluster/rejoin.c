@@ -166,12 +166,12 @@ void rejoin_op(struct cluster_op *op)
     struct cluster *c = op->c;
     struct meta_view *view = NULL;
     json_t *record = NULL;
-    if (!c->leader) {
-        op_fail(op, TSR_ENOTLEADER, "this host does not lead");
+    if (cluster_leader_host(c) == op->from) { /* it asks the others, not itself */
+        op_fail(op, TSR_EEXIST, "another process of this host is alive, and leads");
         return;
     }
-    if (op->from == c->o.self) {
-        op_fail(op, TSR_EINVAL, "a host that works does not rejoin");
+    if (!c->leader) {
+        op_fail(op, TSR_ENOTLEADER, "this host does not lead");
         return;
     }
     int rv = meta_view_open(c->o.meta, &view);

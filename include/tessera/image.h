@@ -68,6 +68,9 @@ json_t *image_render(const json_t *record);
 /* What a change that was made before, under the same Idempotency-Key, is answered with: the
  * rendered image or member of its recorded result; NULL: nothing. */
 json_t *image_replay(const json_t *result);
+/* {"status", "body"} in a recorded result, of the last of several commands; NULL: none. Borrowed.
+ */
+const json_t *image_result_answer(const json_t *result);
 /* The command id of the n-th (0..IMAGE_ATTEMPTS - 1) attempt at a change; one that met another
  * version of the record (TSR_EVERSION) is followed by the next. */
 enum { IMAGE_ATTEMPTS = 8 };
@@ -142,11 +145,16 @@ struct image_upload_options {
     const char *id;
     int64_t content_length, size_header;
     bool stage; /* PUT stage: to `uploading`, no formats needed yet, nothing is inspected */
+    unsigned key_attempt; /* keyed: that many activations under the key were refused before */
     image_cb on_ready;
     void (*on_drain)(void *arg);
     void (*on_fail)(void *arg, int status, const struct err *err);
     void *arg;
 };
+/* The command id of the n-th activation under a key. */
+enum { IMAGE_UPLOAD_ATTEMPTS = 64 };
+void image_upload_attempt(const uint8_t key[COMMAND_ID_SIZE], unsigned attempt,
+                          uint8_t id[COMMAND_ID_SIZE]);
 void image_upload_start(struct image_ctx *ctx, const struct image_upload_options *options,
                         struct image_upload **out);
 /* Returns false: pause until on_drain. Format inspection happens on the way. */

@@ -65,7 +65,8 @@ struct api_req {
     char *check_texts; /* which the check borrows: the client may go away before it ends */
     api_fn check_next;
     bool replied;
-    bool token_again; /* the token was looked at again behind a barrier */
+    unsigned key_attempt; /* of uploads: activations under the key that were refused */
+    bool token_again;     /* the token was looked at again behind a barrier */
 };
 
 struct api_match {

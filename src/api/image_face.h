@@ -19,6 +19,13 @@ bool image_media_is(const char *content_type, const char *media);
 /* The status of a failed PUT of image data: 503 only to those who can send the data again. In
  * image_file.c. */
 int image_upload_status(const struct api_req *r, int status);
+/* A PUT of image data under a key: was it done before? Then the body is compared and the request
+ * answered: true. In image_file.c. */
+bool image_upload_again(struct api_req *r);
+/* 201 with the task. In image_import.c. */
+void image_task_made(struct api_req *r, const char *id);
+/* Location, absolute, of what is at @path. In image_v2.c. */
+void image_set_location(struct api_req *r, const char *path);
 /* X-Tessera-Stale on replies that api_json does not make. */
 void image_set_stale(struct api_req *r);
 

@@ -6,10 +6,13 @@
  * connection: a body is whole or visibly short. The client goes away: on_dead stops the service,
  * whose callbacks do not run any more. So nothing is held over these calls. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/image_face.h"
 #include "tessera/base/assert.h"
+#include "tessera/base/digest.h"
+#include "tessera/base/id.h"
 #include "tessera/base/str.h"
 #include "tessera/image/import.h"
 
@@ -101,6 +104,105 @@ static void upload_ready(void *arg, int status, json_t *result, const struct err
     http_body_stream(r->http, upload_body_cb);
 }
 
+/* --- PUT again, under the same Idempotency-Key
+ * ---------------------------------------------------- */
+
+struct compare {
+    struct digest *digest;
+    uint8_t id[COMMAND_ID_SIZE];
+};
+
+static void compare_free(struct api_req *r)
+{
+    struct compare *c = r->state;
+    upload_forget(r);
+    digest_free(c->digest);
+    free(c);
+}
+
+/* What was stored under the key had this digest, or it was another request. */
+static void compare_end(struct api_req *r)
+{
+    struct compare *c = r->state;
+    uint8_t hash[DIGEST_MAX];
+    char hex[2 * DIGEST_MAX + 1];
+    int code = 0;
+    json_t *result = NULL;
+    struct meta_view *view = NULL;
+    digest_final(c->digest, hash);
+    hex_encode(hash, DIGEST_MAX, hex);
+    int rv = meta_view_open(r->o->meta, &view);
+    if (rv == 0) {
+        rv = meta_result_get(view, c->id, hex, &code, &result);
+        meta_view_close(view);
+    }
+    json_decref(result);
+    compare_free(r);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+    } else {
+        api_empty(r, 204);
+    }
+}
+
+static void compare_body_cb(struct http_req *http, int status, const char *data, size_t size)
+{
+    struct api_req *r = http_data(http);
+    struct compare *c = r->state;
+    if (status == TSR_EEOF) {
+        return; /* the abort callback follows */
+    }
+    if (status != 0) {
+        compare_free(r);
+        api_errorf(r, TSR_EINVAL, "The request body could not be read.");
+    } else if (size == 0) {
+        compare_end(r);
+    } else {
+        digest_update(c->digest, data, size);
+    }
+}
+
+/* The activation that was done under the key; *attempt_out: how many were refused. TSR_ENOENT. */
+static int activation_find(struct api_req *r, unsigned *attempt_out, uint8_t id[COMMAND_ID_SIZE])
+{
+    struct meta_view *view = NULL;
+    int code = 0, rv = meta_view_open(r->o->meta, &view);
+    unsigned n = 0;
+    while (rv == 0 && n < IMAGE_UPLOAD_ATTEMPTS) {
+        json_t *result = NULL;
+        image_upload_attempt(r->caller.key_id, n, id);
+        rv = meta_outcome(view, id, &code, &result);
+        json_decref(result);
+        if (rv != 0 || code == 0) {
+            break;
+        }
+        n++;
+    }
+    meta_view_close(view);
+    *attempt_out = n;
+    return rv == 0 && code != 0 ? TSR_ENOENT : rv;
+}
+
+bool image_upload_again(struct api_req *r)
+{
+    uint8_t id[COMMAND_ID_SIZE];
+    int rv = activation_find(r, &r->key_attempt, id);
+    if (rv != 0) {
+        return false;
+    }
+    struct compare *c = calloc(1, sizeof(*c));
+    if (c == NULL || (c->digest = digest_new(DIGEST_SHA512)) == NULL) {
+        free(c);
+        api_error(r, TSR_ENOMEM, NULL);
+        return true;
+    }
+    memcpy(c->id, id, sizeof(c->id));
+    r->state = c;
+    r->on_dead = compare_free;
+    http_body_stream(r->http, compare_body_cb);
+    return true;
+}
+
 /* -1: not given. TSR_EINVAL: given, but no size. */
 static int size_header(const struct api_req *r, int64_t *out)
 {
@@ -115,6 +217,7 @@ static void upload_begin(struct api_req *r, bool stage)
                                            .id = r->args[0],
                                            .content_length = http_content_length(r->http),
                                            .stage = stage,
+                                           .key_attempt = r->key_attempt,
                                            .on_ready = upload_ready,
                                            .on_drain = upload_drain,
                                            .on_fail = upload_failed,

@@ -26,6 +26,14 @@ void image_import_headers(struct api_req *r)
     }
 }
 
+/* Two requests under one key at a time: the second finds the image as the first has left it. */
+static void refused(struct api_req *r, int status, const struct err *err)
+{
+    if (status != TSR_ECONFLICT || !api_replay(r)) {
+        api_error(r, status, err);
+    }
+}
+
 static void accepted_cb(void *arg, int status, json_t *result, const struct err *err)
 {
     struct api_req *r = arg;
@@ -34,7 +42,7 @@ static void accepted_cb(void *arg, int status, json_t *result, const struct err 
         return;
     }
     if (status != 0) {
-        api_error(r, status, err);
+        refused(r, status, err);
         return;
     }
     api_empty(r, 202);
@@ -393,16 +401,15 @@ void image_task_index(struct api_req *r)
 /* --- POST /v2/tasks: create an image and import into it
  * ------------------------------------------------ */
 
-static void task_done(struct api_req *r, const char *id)
+void image_task_made(struct api_req *r, const char *id)
 {
-    char url[512], location[640];
+    char path[96];
     json_t *record = task_get(r, id);
     if (record == NULL) {
         return;
     }
-    api_public_url(r, url, sizeof(url));
-    (void)snprintf(location, sizeof(location), "%s/v2/tasks/%s", url, id);
-    http_set_header(r->http, "Location", location);
+    (void)snprintf(path, sizeof(path), "/v2/tasks/%.64s", id);
+    image_set_location(r, path);
     api_json(r, 201, task_full(record, true));
     json_decref(record);
 }
@@ -419,7 +426,7 @@ static void undone_cb(void *arg, int status, json_t *result, const struct err *e
 static void task_started_cb(void *arg, int status, json_t *result, const struct err *err)
 {
     struct api_req *r = arg;
-    if (status != 0) {
+    if (status != 0 && !(r->caller.keyed && status == TSR_ECONFLICT)) {
         image_delete(r->o->image, &r->caller, json_str_or(r->body, "image_id", ""), undone_cb,
                      NULL);
     }
@@ -427,10 +434,10 @@ static void task_started_cb(void *arg, int status, json_t *result, const struct 
         return;
     }
     if (status != 0) {
-        api_error(r, status, err);
+        refused(r, status, err);
         return;
     }
-    task_done(r, json_str_or(result, "task", ""));
+    image_task_made(r, json_str_or(result, "task", ""));
 }
 
 static void task_image_cb(void *arg, int status, json_t *result, const struct err *err)
@@ -473,8 +480,11 @@ static void task_run(struct api_req *r)
         (void)json_set_str(image, "container_format", "bare");
     }
     (void)json_set_str(r->body, "request_id", http_request_id(r->http));
+    /* Two commands: the key's own id is that of the second one, which says that all was done. */
+    uint8_t first[COMMAND_ID_SIZE];
+    image_key_attempt(&r->caller, IMAGE_ATTEMPTS, first);
     api_hold(r);
-    image_create(r->o->image, &r->caller, image, NULL, task_image_cb, r);
+    image_create(r->o->image, &r->caller, image, r->caller.keyed ? first : NULL, task_image_cb, r);
     json_decref(image);
 }
 

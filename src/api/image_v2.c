@@ -38,6 +38,14 @@ void image_change(struct api_req *r, const struct image_step *step)
     meta_barrier(r->o->meta, &r->barrier);
 }
 
+void image_set_location(struct api_req *r, const char *path)
+{
+    char url[512], location[2048];
+    api_public_url(r, url, sizeof(url));
+    (void)snprintf(location, sizeof(location), "%s%s", url, path);
+    http_set_header(r->http, "Location", location);
+}
+
 void image_empty_cb(void *arg, int status, json_t *result, const struct err *err)
 {
     struct api_req *r = arg;

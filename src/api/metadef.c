@@ -170,10 +170,7 @@ static void created_cb(void *arg, int status, json_t *result, const struct err *
     }
     const char *self = json_str(result, "self");
     if (self != NULL) {
-        char url[512], location[2048];
-        api_public_url(r, url, sizeof(url));
-        (void)snprintf(location, sizeof(location), "%s%s", url, self);
-        http_set_header(r->http, "Location", location);
+        image_set_location(r, self);
     }
     api_json(r, 201, json_incref(result));
 }

@@ -7,22 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/face.h"
+#include "api/image_face.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
 #include "tessera/base/id.h"
 
 enum { KEY_MAX = 128 };
 
-/* A task of the old kind is two commands, and changes of metadata definitions are found out by
- * their names: they are made anew. */
 static bool is_keyed_change(const struct api_req *r)
 {
     enum http_method m = http_method(r->http);
-    if (strncmp(r->route->pattern, "/v2/tasks", 9) == 0 ||
-        strncmp(r->route->pattern, "/v2/metadefs", 12) == 0) {
-        return false;
-    }
     return m == HTTP_METHOD_POST || m == HTTP_METHOD_PUT || m == HTTP_METHOD_PATCH ||
            m == HTTP_METHOD_DELETE;
 }
@@ -72,6 +66,17 @@ bool api_key_set(struct api_req *r)
     return true;
 }
 
+static bool is_metadef(const struct api_req *r)
+{
+    return strncmp(r->route->pattern, "/v2/metadefs", 12) == 0;
+}
+
+/* An attempt that was followed by another one. */
+static bool others_first(const struct api_req *r, int code)
+{
+    return code == TSR_EVERSION || (is_metadef(r) && (code == TSR_EEXIST || code == TSR_ENOENT));
+}
+
 /* The last attempt that was decided. */
 static int recorded(struct api_req *r, struct meta_view *view, int *code, json_t **result)
 {
@@ -80,18 +85,26 @@ static int recorded(struct api_req *r, struct meta_view *view, int *code, json_t
         uint8_t id[COMMAND_ID_SIZE];
         image_key_attempt(&r->caller, n, id);
         rv = meta_result_get(view, id, r->caller.key_fp, code, result);
-        if (rv != 0 || *code != TSR_EVERSION) {
+        if (rv != 0 || !others_first(r, *code)) {
             return rv;
         }
         json_decref(*result);
         *result = NULL;
     }
-    return rv;
+    return rv != 0 ? rv : TSR_ENOENT;
+}
+
+static void answer_metadef(struct api_req *r, const json_t *answer)
+{
+    const json_t *body = json_obj(answer, "body");
+    if (json_int(answer, "status", 200) == 201 && json_str(body, "self") != NULL) {
+        image_set_location(r, json_str(body, "self"));
+    }
 }
 
 static void answer_again(struct api_req *r, int code, const json_t *result)
 {
-    const json_t *answer = json_obj(result, "answer");
+    const json_t *answer = image_result_answer(result);
     const char *what = r->segments.count >= 4 ? r->segments.segment[3] : "";
     bool removal = http_method(r->http) == HTTP_METHOD_DELETE;
     bool body = http_method(r->http) == HTTP_METHOD_PATCH || strcmp(what, "members") == 0;
@@ -100,7 +113,15 @@ static void answer_again(struct api_req *r, int code, const json_t *result)
     if (code != 0) {
         json_decref(shown);
         api_errorf(r, code, "%s", json_str_or(result, "msg", err_text(code)));
+    } else if (strcmp(r->route->pattern, "/v2/tasks") == 0) {
+        json_decref(shown);
+        const json_t *session = json_obj(json_obj(result, "image"), "session");
+        image_task_made(r, json_str_or(session, "task", ""));
     } else if (answer != NULL) {
+        json_decref(shown);
+        if (is_metadef(r)) {
+            answer_metadef(r, answer);
+        }
         api_json(r, (int)json_int(answer, "status", 200),
                  json_incref(json_object_get(answer, "body")));
     } else if (import) {
@@ -121,6 +142,9 @@ bool api_replay(struct api_req *r)
     int code = 0;
     bool create =
         r->route->method == HTTP_METHOD_POST && strcmp(r->route->pattern, "/v2/images") == 0;
+    if (r->caller.keyed && (r->route->flags & API_DATA) != 0) {
+        return image_upload_again(r);
+    }
     if (!r->caller.keyed || create || r->o->meta == NULL ||
         meta_view_open(r->o->meta, &view) != 0) {
         return false; /* a create gets its recorded answer through the log */

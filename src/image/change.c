@@ -117,6 +117,13 @@ void change_submit_keyed(struct image_ctx *ctx, const struct caller *caller, jso
     change_submit(ctx, command, keyed ? id : NULL, result, cb, arg);
 }
 
+const json_t *image_result_answer(const json_t *result)
+{
+    const json_t *batch = json_arr(result, "results");
+    size_t count = json_array_size(batch);
+    return json_obj(count > 0 ? json_array_get(batch, count - 1) : result, "answer");
+}
+
 json_t *image_replay(const json_t *result)
 {
     const json_t *image = json_obj(result, "image"), *member = json_obj(result, "member");

@@ -365,6 +365,14 @@ static void ask_cb(struct meta_submit *req, int status, json_t *result, const st
         return;
     }
     json_t *image = json_incref(json_obj(result, "image"));
+    const char *task = json_str(json_obj(image, "session"), "task");
+    if (task != NULL && strcmp(task, job->task) != 0) { /* of an earlier request under one key */
+        (void)str_copy(job->task, sizeof(job->task), task);
+        import_job_answer(job, 0, NULL);
+        import_job_end(job);
+        json_decref(image);
+        return;
+    }
     import_job_answer(job, 0, NULL);
     job->state = JOB_RUNNING;
     timer_start(&job->check, CHECK_MS);

@@ -16,7 +16,7 @@
 #include "tessera/base/id.h"
 #include "tessera/base/str.h"
 
-enum { TRIES = 8 };
+enum { TRIES = IMAGE_ATTEMPTS, ANSWER_MAX = 32 * 1024 };
 
 struct run {
     struct image_ctx *ctx;
@@ -55,7 +55,11 @@ static void run_submit_cb(struct meta_submit *req, int status, json_t *result,
                           const struct err *err)
 {
     struct run *r = req->arg;
-    (void)result;
+    const json_t *answer = image_result_answer(result);
+    if (status == 0 && json_object_get(answer, "body") != NULL) {
+        json_decref(r->shown); /* the first of two requests under one key is answered */
+        r->shown = json_incref(json_object_get(answer, "body"));
+    }
     bool others_first = status == TSR_EVERSION || status == TSR_EEXIST || status == TSR_ENOENT;
     if (others_first && r->tries < TRIES) {
         json_decref(r->shown);
@@ -128,6 +132,59 @@ static int command_of(const struct run *r, struct meta_view *view, const json_t 
     }
     json_decref(commands);
     return rv;
+}
+
+/* --- Idempotency-Key
+ * --------------------------------------------------------------------------------- */
+
+static int answer_status(enum metadef_op op)
+{
+    switch (op) {
+    case METADEF_CREATE:
+    case METADEF_PROPERTY_CREATE:
+    case METADEF_OBJECT_CREATE:
+    case METADEF_TAG_CREATE:
+    case METADEF_TAGS_REPLACE:
+    case METADEF_TAGS_APPEND:
+    case METADEF_TYPE_CREATE:
+        return 201;
+    default:
+        return 200;
+    }
+}
+
+/* What is kept of the answer; a long one without what is nested in it. */
+static json_t *answer_body(const json_t *shown)
+{
+    size_t size = 0;
+    char *text = json_text(shown, &size);
+    json_t *body = json_copy((json_t *)(uintptr_t)shown);
+    free(text);
+    if (size <= ANSWER_MAX) {
+        return body;
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)shown, key, value)
+    {
+        if (json_is_object(value) || json_is_array(value)) {
+            (void)json_object_del(body, key);
+        }
+    }
+    return body;
+}
+
+/* The command becomes the one of the caller's key, and tells what the request is answered, now and
+ * the next time. */
+static void run_key(struct run *r, json_t *command, uint8_t id[COMMAND_ID_SIZE])
+{
+    const json_t *batch = json_arr(command, "commands");
+    json_t *put = batch != NULL ? json_array_get(batch, json_array_size(batch) - 1) : command;
+    if (change_key(&r->caller, r->tries - 1, command, id) && r->shown != NULL) {
+        (void)json_object_set_new(
+            put, "answer",
+            json_pack("{s:i, s:o}", "status", answer_status(r->op), "body", answer_body(r->shown)));
+    }
 }
 
 /* --- one try
@@ -207,6 +264,7 @@ static void run_try(struct run *r, bool within_call)
     }
     r->submit = (struct meta_submit){
         .loop = r->ctx->loop, .command = command, .cb = run_submit_cb, .arg = r};
+    run_key(r, command, r->submit.id);
     meta_submit(r->ctx->meta, &r->submit);
 }
 

@@ -76,11 +76,15 @@ struct image_upload {
     struct timer timer;
     uint64_t retry_ms;
     uint8_t command[COMMAND_ID_SIZE];
+    bool keyed; /* the activation is the command of the caller's Idempotency-Key, */
+    uint8_t key[COMMAND_ID_SIZE];
+    unsigned attempt; /* the next one of those that it may have */
     struct meta_submit submit;
 };
 
 static void abort_send(struct image_upload *u);
 static void saving_send(struct image_upload *u);
+static void activate_new(struct image_upload *u);
 static void activate_send(struct image_upload *u);
 
 static void upload_free(struct image_upload *u)
@@ -419,6 +423,13 @@ static int start_checks(struct image_upload *u, struct err *err)
     return rv;
 }
 
+void image_upload_attempt(const uint8_t key[COMMAND_ID_SIZE], unsigned attempt,
+                          uint8_t id[COMMAND_ID_SIZE])
+{
+    memcpy(id, key, COMMAND_ID_SIZE);
+    id[COMMAND_ID_SIZE - 1] ^= (uint8_t)attempt;
+}
+
 void image_upload_start(struct image_ctx *ctx, const struct image_upload_options *options,
                         struct image_upload **out)
 {
@@ -432,6 +443,9 @@ void image_upload_start(struct image_ctx *ctx, const struct image_upload_options
     u->virtual_size = -1;
     *out = u;
     int rv = start_checks(u, &err);
+    u->keyed = options->caller->keyed;
+    u->attempt = options->key_attempt;
+    memcpy(u->key, options->caller->key_id, sizeof(u->key));
     u->o.caller = NULL;
     u->o.id = NULL;
     if (rv != 0) {
@@ -481,7 +495,7 @@ static void activate_cb(struct meta_submit *req, int status, json_t *result, con
     bool again = undecided && status != TSR_ECANCELED && now < u->sealed_ms + ACTIVATE_DEADLINE_MS;
     if (too_few || again) {
         if (too_few) {
-            loop_random(u->ctx->loop, u->command, sizeof(u->command));
+            activate_new(u);
         }
         retry_later(u, activate_retry);
         return;
@@ -496,13 +510,27 @@ static void activate_cb(struct meta_submit *req, int status, json_t *result, con
     upload_fail(u, status, &why);
 }
 
+/* Another attempt is another command; under a key that later requests look for. */
+static void activate_new(struct image_upload *u)
+{
+    if (u->keyed && u->attempt < IMAGE_UPLOAD_ATTEMPTS) {
+        image_upload_attempt(u->key, u->attempt++, u->command);
+    } else {
+        u->keyed = false;
+        loop_random(u->ctx->loop, u->command, sizeof(u->command));
+    }
+}
+
 static void activate_send(struct image_upload *u)
 {
+    json_t *command =
+        upload_seal_command(u->ctx, u->o.stage ? "image.stage" : "image.activate", u->id,
+                            u->session_hex, &u->hosts, &u->sealed, u->virtual_size);
     u->state = UP_ACTIVATING;
-    submit(u,
-           upload_seal_command(u->ctx, u->o.stage ? "image.stage" : "image.activate", u->id,
-                               u->session_hex, &u->hosts, &u->sealed, u->virtual_size),
-           activate_cb);
+    if (u->keyed) { /* a key is for these bytes */
+        (void)json_set_str(command, "fp", u->sealed.sha512);
+    }
+    submit(u, command, activate_cb);
 }
 
 static void sealed_cb(void *arg, int status, const struct replica_result *result,
@@ -517,7 +545,7 @@ static void sealed_cb(void *arg, int status, const struct replica_result *result
     u->sealed = *result;
     u->sealed_ms = loop_now_ms(u->ctx->loop);
     u->retry_ms = RETRY_MS;
-    loop_random(u->ctx->loop, u->command, sizeof(u->command));
+    activate_new(u);
     activate_send(u);
 }
 

@@ -1,5 +1,5 @@
 """Section 6: who may do what; one row a cell of the matrix. Section 7: the limits that are there by default."""
-from contract import OCTETS, PATCH_1, Chunked, like, row, section, set_
+from contract import OCTETS, PATCH_1, Chunked, length, like, row, section, set_
 
 section("6 policy matrix")
 # action: request, given, body, headers, status for
@@ -103,6 +103,50 @@ again("a project", "admin", "POST /identity/v3/projects", 201, given="", body={"
       has={"project/name": "again-<new>"})
 again("a user", "admin", "POST /identity/v3/users", 201, given="", body={"user": {"name": "again-<new>"}}, has={"user/name": "again-<new>"})
 again("limits", "admin", "PUT /v1/quotas/default", 200, given="", body={"limits": {"image_count_total": -1}})
+NS = "/v2/metadefs/namespaces"
+NAMED = [("admin", f"POST {NS}", {"namespace": "<new>"})]
+TAKEN = {"namespace": "<new>", "description": "d"}
+again("a namespace", "admin", f"POST {NS}", 201, given="", body=TAKEN, has={"namespace": "<new>", "description": "d"},
+      gives={"Location": like(f"^https://.*{NS}/")})
+again("a namespace that makes a resource type", "admin", f"POST {NS}", 201, given="", has={"namespace": "<new>"},
+      body={"namespace": "<new>", "resource_type_associations": [{"name": "T-<new>"}]})
+again("a namespace of 100 KiB", "admin", f"POST {NS}", 201, given="", has={"namespace": "<new>"},
+      body={"namespace": "<new>", "objects": [{"name": f"o{n}", "description": "x" * 400} for n in range(250)]})
+again("a namespace's change", "admin", f"PUT {NS}/<new>", 200, given="", body=TAKEN, first=NAMED, has={"description": "d"})
+again("a namespace's end", "admin", f"DELETE {NS}/<new>", 204, given="", first=NAMED)
+again("a property", "admin", f"POST {NS}/<new>/properties", 201, given="", first=NAMED, has={"name": "p"},
+      body={"name": "p", "title": "P", "type": "string"})
+again("an object", "admin", f"POST {NS}/<new>/objects", 201, given="", first=NAMED, body={"name": "o"}, has={"name": "o"})
+again("an object's end", "admin", f"DELETE {NS}/<new>/objects/o", 204, given="",
+      first=NAMED + [("admin", f"POST {NS}/<new>/objects", {"name": "o"})])
+again("a metadata tag", "admin", f"POST {NS}/<new>/tags/t", 201, given="", first=NAMED, has={"name": "t"})
+again("several metadata tags", "admin", f"POST {NS}/<new>/tags", 201, given="", first=NAMED, body={"tags": [{"name": "a"}]},
+      headers={"X-Openstack-Append": "True"}, has={"tags": [{"name": "a"}]})
+row("another namespace under the key is 422", "admin", f"POST {NS}", 422, body={"namespace": "<new>", "description": "e"}, headers=KEY,
+    before=[("admin", f"POST {NS}", TAKEN, KEY)])
+TASK = {"type": "import", "input": {"import_from": "http://<silent>/x", "import_from_format": "raw", "image_properties": {"name": "<new>"}}}
+row("again: a task: the same one", "admin", "POST /v2/tasks", 201, body=TASK, headers=KEY, has={"id": "<made>", "image_id": "<image>"},
+    before=[("admin", "POST /v2/tasks", TASK, KEY, {"made": "id", "image": "image_id"})], gives={"Location": like("/v2/tasks/<made>"[:10])})
+row("again: a task: one image", "admin", "GET /v2/images?name=<new>", 200, has={"images": length(1)},
+    before=[("admin", "POST /v2/tasks", TASK, KEY), ("admin", "POST /v2/tasks", TASK, KEY)])
+row("another task under the key is 422", "admin", "POST /v2/tasks", 422, headers=KEY, before=[("admin", "POST /v2/tasks", TASK, KEY)],
+    body={"type": "import", "input": {**TASK["input"], "import_from_format": "qcow2"}})
+again("an upload", "member", f"PUT {IMG}/file", 204, body=b"0123456789", headers=OCTETS, then={"status": "active", "size": 10})
+again("an upload in chunks", "member", f"PUT {IMG}/file", 204, body=Chunked(b"0123456789"), headers=OCTETS, then={"status": "active", "size": 10})
+again("an upload of nothing", "member", f"PUT {IMG}/file", 204, body=b"", headers=OCTETS, then={"status": "active", "size": 0})
+again("staged data", "member", f"PUT {IMG}/stage", 204, body=b"0123456789", headers=OCTETS, then={"status": "uploading", "size": 10})
+UPLOADED = [("member", f"PUT {IMG}/file", b"0123456789", {**KEY, **OCTETS})]
+row("other data under the key of an upload is 422", "member", f"PUT {IMG}/file", 422, given="queued", body=b"012345678x",
+    headers={**KEY, **OCTETS}, before=UPLOADED, then={"status": "active", "checksum": "781e5e245d69b566979b86e28d23f2c7"})
+row("an upload without the key is 409 still", "member", f"PUT {IMG}/file", 409, given="queued", body=b"0123456789", headers=OCTETS,
+    before=UPLOADED)
+row("an upload under another key is 409", "member", f"PUT {IMG}/file", 409, given="queued", body=b"0123456789",
+    headers={**OCTETS, "Idempotency-Key": "other-<new>"}, before=UPLOADED)
+row("an upload again by another project is 404", "other", f"PUT {IMG}/file", 404, given="queued private", body=b"0123456789",
+    headers={**KEY, **OCTETS}, before=UPLOADED)
+row("after a refusal of its data the key of an upload takes other data", "member", f"PUT {IMG}/file", 204, given="queued", body=b"ab",
+    headers={**KEY, **OCTETS, "x-openstack-image-size": "2"}, then={"status": "active", "size": 2},
+    before=[("member", f"PUT {IMG}/file", b"abc", {**KEY, **OCTETS, "x-openstack-image-size": "2"}, {}, 400)])
 row("a patch under the key of another is 422", "member", f"PATCH {IMG}", 422, given="queued", body=set_("/name", "b"),
     headers={**KEY, **PATCH_1}, before=[("member", f"PATCH {IMG}", set_("/name", "a"), {**KEY, **PATCH_1})], then={"name": "a"})
 row("a change undone in between stays undone", "member", f"PUT {IMG}/tags/t", 204, given="queued", headers=KEY,
@@ -119,6 +163,10 @@ row("a key of 128 characters", "member", "POST /v2/images", 201, body={}, header
 row("a key with a GET is no harm", "member", "GET /v2/images?limit=1", 200, headers=KEY)
 
 section("7 at the same time")
+row("one key, one task, three hosts: one task", "admin", "POST /v2/tasks", [201, 201, 201], body=TASK, headers=KEY,
+    together=[TASK, TASK], same="id")
+row("one key, one namespace, three hosts: one namespace", "admin", f"POST {NS}", [201, 201, 201], body=TAKEN, headers=KEY,
+    together=[TAKEN, TAKEN], same="created_at")
 ID = {"id": "<new>"}
 row("one key, one request, three hosts: one image", "member", "POST /v2/images", [201, 201, 201], body={"name": "a"}, headers=KEY,
     together=[{"name": "a"}, {"name": "a"}], same="id")

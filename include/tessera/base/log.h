@@ -13,7 +13,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* Called with one complete line without newline. */
 typedef void (*log_sink_fn)(void *arg, enum log_level level, const char *line);
 
-/* Append lines to @path (NULL = standard error). Returns 0 or TSR_EIO. Reopens on a second call. */
+/* Append lines to @path (NULL = standard error). Returns 0 or the error of the open. Reopens on a
+ * second call. */
 int log_open(const char *path);
 void log_set_level(enum log_level level);
 /* Replace the sink (tests, simulator); NULL restores the file. */

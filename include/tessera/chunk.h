@@ -156,6 +156,8 @@ struct chunk_req {
     struct manifest manifest; /* manifest_get: free with manifest_free */
     struct chunk_id *missing; /* seal, TSR_ENOENT: malloc'ed list of absent chunks */
     size_t missing_count;
+    uint8_t (*sessions)[SESSION_ID_SIZE]; /* sessions_idle: malloc'ed */
+    size_t session_count;
     /* private */
     struct work work;
     struct chunks *chunks;
@@ -188,6 +190,9 @@ void chunk_seal(struct chunks *c, struct chunk_req *req);
 /* Drop the session's reservations (upload ended or was given up). What comes of the session later
  * is refused with TSR_ECANCELED. */
 void chunk_session_end(struct chunks *c, struct chunk_req *req);
+/* Sessions that have or may have reservations here and were not used for @size ms, those of before
+ * a restart among them; some of them, if they are many. Out: sessions, session_count. */
+void chunk_sessions_idle(struct chunks *c, struct chunk_req *req);
 /* The manifest named id, verified against its name. TSR_ENOENT, TSR_ECORRUPT. Out: manifest. */
 void chunk_manifest_get(struct chunks *c, struct chunk_req *req);
 /* Whether a sealed replica of manifest id is here: 0 or TSR_ENOENT. */

@@ -220,6 +220,9 @@ struct meta_image_query {
  * TSR_EINVAL: unknown or invisible marker. */
 int meta_image_list(struct meta_view *v, const struct meta_image_query *query, json_t **array_out,
                     bool *more_out);
+/* All images of that status, hidden ones too, added to the array @out. On failure some may be
+ * lacking. */
+int meta_images_by_status(struct meta_view *v, const char *status, json_t *out);
 /* The same in steps, for questions that no index answers, and without parsing what need not be.
  * @query and @v stay the caller's, unchanged, until the close. */
 struct meta_list;

@@ -36,6 +36,7 @@ struct replica_ctx {
     struct bufpool *repair_buffers; /* replicator */
     uint32_t chunk_bytes;
     struct replica_pin_limits pin_limits;
+    uint8_t boot[4]; /* random per process: the first bytes of its own sessions' ids */
 };
 
 /* Peer calls answered by this host: CHUNK_HAVE, CHUNK_PUT, CHUNK_GET, MANIFEST_GET, SEAL,

@@ -252,6 +252,40 @@ void chunk_session_end(struct chunks *c, struct chunk_req *req)
     }
 }
 
+enum { IDLE_MAX = 256 };
+
+static int idle_step(struct chunk_req *req, void *txn)
+{
+    uint64_t now = loop_now_ms(req->chunks->loop) + 1;
+    size_t at = 0, size;
+    const void *key;
+    void *value;
+    (void)txn;
+    req->session_count = 0;
+    while (req->session_count < IDLE_MAX &&
+           map_next(&req->chunks->sessions, &at, &key, &size, &value)) {
+        if (now - (uint64_t)(uintptr_t)value >= req->size) {
+            memcpy(req->sessions[req->session_count++], key, SESSION_ID_SIZE);
+        }
+    }
+    return 0;
+}
+
+void chunk_sessions_idle(struct chunks *c, struct chunk_req *req)
+{
+    req->session_count = 0;
+    req->sessions = NULL;
+    if (!req_begin(c, req)) {
+        return;
+    }
+    req->sessions = malloc(IDLE_MAX * sizeof(*req->sessions));
+    if (req->sessions == NULL) {
+        req_finish(req, TSR_ENOMEM);
+        return;
+    }
+    index_step(req, idle_step, finish_then);
+}
+
 /* --- put ------------------------------------------------------------------------------------ */
 
 static int put_step(struct chunk_req *req, void *txn)

@@ -160,30 +160,7 @@ void planner_duty(struct cluster *c)
 
 void planner_images(struct meta_view *view, const char *status, json_t *out)
 {
-    const char *const values[] = {status};
-    struct meta_filter filter = {
-        .field = "status", .compare = CMP_EQ, .values = values, .value_count = 1};
-    struct meta_image_query query = {
-        .admin = true, .visibility = "all", .filters = &filter, .filter_count = 1, .limit = 1000};
-    for (int hidden = 0; hidden < 2; hidden++) {
-        char marker[64] = "";
-        bool more = true;
-        query.hidden = hidden == 1;
-        query.marker = NULL;
-        while (more) {
-            json_t *images = NULL;
-            if (meta_image_list(view, &query, &images, &more) != 0) {
-                break;
-            }
-            size_t n = json_array_size(images);
-            const char *last = json_str_or(json_array_get(images, n - 1), "id", "");
-            (void)str_copy(marker, sizeof(marker), n > 0 ? last : "");
-            query.marker = marker;
-            more = more && n > 0;
-            json_array_extend(out, images);
-            json_decref(images);
-        }
-    }
+    (void)meta_images_by_status(view, status, out); /* what lacks is seen the next time */
 }
 
 /* --- upload sessions

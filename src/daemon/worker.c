@@ -204,6 +204,7 @@ int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err 
         .convert_dir = d->convert_dir,
     };
     memcpy(w->image.boot, d->boot, sizeof(w->image.boot));
+    memcpy(w->replica.boot, d->boot, sizeof(w->replica.boot));
     struct http_options http = {
         .head_timeout_ms = (uint64_t)d->cfg.head_timeout_ms,
         .idle_timeout_ms = (uint64_t)d->cfg.keep_alive_ms,

@@ -463,6 +463,7 @@ int repair_start(const struct repair_options *options, struct repair **out)
     r->o.hosts = NULL; /* not kept */
     sources_init(&r->sources, options->ctx->self, options->hosts, options->host_count);
     loop_random(r->o.ctx->loop, r->session, sizeof r->session);
+    memcpy(r->session, options->ctx->boot, sizeof options->ctx->boot); /* no record names it */
     chunk_manifest_has(r->o.ctx->chunks, request(r, has_cb));
     *out = r;
     return 0;

@@ -392,6 +392,7 @@ static void tick(struct timer *timer)
     replicator_check_sealed(r);
     replicator_check_failed(r, false);
     replicator_pins_tick(r);
+    replicator_sessions_tick(r);
     if (check_set_has_due(&r->checks, replicator_now(r))) {
         replicator_step_soon(r);
     }

@@ -72,6 +72,9 @@ struct replicator {
     struct chunk_req pin_req;
     struct meta_barrier pin_barrier;
 
+    struct sessions_look *sessions_look; /* under way (replicator_sessions.c) */
+    uint64_t sessions_next_ms;
+
     struct list queue, running;
     unsigned queued, running_count;
     struct map jobs;     /* manifest -> job */
@@ -115,6 +118,9 @@ void replicator_pins_tick(struct replicator *r);
 bool replicator_pinned(struct replicator *r, struct meta_view *view, const struct chunk_id *id,
                        json_t **image_out);
 void replicator_pin_here(struct replicator *r, const struct chunk_id *id);
+
+/* replicator_sessions.c: sessions that are over for good end here. */
+void replicator_sessions_tick(struct replicator *r);
 
 /* replicator_check.c: single looks. Some manifests now; those that failed and are due; what was
  * sealed; a slice of what is due. */

@@ -74,11 +74,11 @@ def slow_upload(cluster, name, image_id, body, out, began):
     began.set()
 
 
-def during_upload(cluster, name, action):
+def during_upload(cluster, name, action, seed=77):
     """Starts a slow upload through @name, and calls action(image_id) in the middle of it."""
     with lib.Client(cluster, name) as client:
         image_id = client.create("slow").json()["id"]
-    body, out, began = lib.Body(77, 32 * lib.MIB), {}, threading.Event()
+    body, out, began = lib.Body(seed, 32 * lib.MIB), {}, threading.Event()
     thread = threading.Thread(target=slow_upload, args=(cluster, name, image_id, body, out, began))
     thread.start()
     began.wait(30)
@@ -106,6 +106,28 @@ def hosts_die(cluster, results):
         with lib.Client(cluster, victim) as client:
             status, digest, _, _ = client.download(image_id)
             results.check(f"{what}: and serves the bytes", status == 200 and digest == body.sha256)
+
+
+def what_a_dead_host_pushed_goes(cluster, results):
+    """Nobody asks for the chunks that its unfinished upload left on the others: they find out themselves."""
+    others = ("host1", "host3")
+    before = {name: cluster.chunk_bytes(name) for name in cluster.names()}
+
+    def kill(_):
+        grown = lib.wait_until(lambda: all(cluster.chunk_bytes(name) > before[name] for name in others), 20)
+        results.check("the other hosts hold chunks of the upload", grown)
+        cluster.kill("host2")
+
+    def as_before(names):
+        began = time.monotonic()
+        good = lib.wait_until(lambda: all(cluster.chunk_bytes(name) == before[name] for name in names), 60, 0.5)
+        return good, f"{time.monotonic() - began:.1f} s"
+
+    during_upload(cluster, "host2", kill, "left behind")
+    results.check("they are gone within a minute, while the host is dead", *as_before(others))
+    cluster.start("host2")
+    results.check("it comes back", cluster.await_ready(30) is not None)
+    results.check("its own are gone within a minute, too", *as_before(["host2"]))
 
 
 def conflicts(cluster, results):
@@ -228,6 +250,7 @@ def many(cluster, results, count=64):
 
 
 def body(cluster, results):
+    what_a_dead_host_pushed_goes(cluster, results)
     raw(cluster, results)
     conflicts(cluster, results)
     hosts_die(cluster, results)

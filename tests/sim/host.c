@@ -270,6 +270,7 @@ static int open_services(struct sim_host *h)
     tsr_assert(h->load != NULL);
     open_worker(h);
     memcpy(h->image.boot, boot, sizeof(boot));
+    memcpy(h->replica.boot, boot, sizeof(boot));
     replica_serve(&h->service, h->chunks, h->cpu_pool);
     struct cluster_options options = {
         .loop = h->control,

@@ -162,7 +162,7 @@ struct err;
     X(stage_life_ms, DURATION, "1d", 0, 365 * CONFIG_DAY, "time", CLUSTER, RESTART, \
       "Staged data that nobody imports is dropped after so long. 0: kept.") \
     X(reservation_life_ms, DURATION, "1d", CONFIG_MINUTE, 365 * CONFIG_DAY, "time", HOST, RESTART, \
-      "Chunks that came for an upload which then went silent, as its host died, are kept for so long.") \
+      "Chunks that came for an upload are kept for so long after it went silent, where no majority can tell that it is over.") \
     X(cache_bytes_max, SIZE, "0", 0, 1024 * CONFIG_TIB, "bytes", HOST, LIVE, \
       "What images may take here that this host keeps on request (cache API) and their placement does not put here. Over it the least used go. 0: no limit.") \
     X(cache_free_min, SIZE, "1GiB", 0, 1024 * CONFIG_TIB, "bytes", HOST, LIVE, \

@@ -121,13 +121,23 @@ static const char *image_id(unsigned n)
     return id;
 }
 
+/* Of an upload whose session is all bytes @n. */
+static const char *session_text(unsigned n)
+{
+    static char hex[2 * SESSION_ID_SIZE + 1];
+    uint8_t id[SESSION_ID_SIZE];
+    memset(id, (int)n, sizeof id);
+    hex_encode(id, sizeof id, hex);
+    return hex;
+}
+
 static void saving(unsigned n)
 {
     command("{'op':'image.create','image':{'id':'%s','owner':'p1','disk_format':'raw',"
             "'container_format':'bare'}}",
             image_id(n));
-    command("{'op':'image.saving','id':'%s','session':'s%u','host':1,'kind':'upload'}", image_id(n),
-            n);
+    command("{'op':'image.saving','id':'%s','session':'%s','host':1,'kind':'upload'}", image_id(n),
+            session_text(n));
 }
 
 static void activate(unsigned n, const struct chunk_id *manifest, const char *replicas,
@@ -139,11 +149,11 @@ static void activate(unsigned n, const struct chunk_id *manifest, const char *re
     hash[128] = '\0';
     memset(sum, 'b', 32);
     sum[32] = '\0';
-    command("{'op':'image.activate','id':'%s','session':'s%u','manifest':'%s','size':%llu,"
+    command("{'op':'image.activate','id':'%s','session':'%s','manifest':'%s','size':%llu,"
             "'virtual_size':%llu,'checksum':'%s','os_hash_algo':'sha512','os_hash_value':'%s',"
             "'replicas':%s,'placement':%s,'write_replicas':1}",
-            image_id(n), n, hex, (unsigned long long)image_size, (unsigned long long)image_size,
-            sum, hash, replicas, placement);
+            image_id(n), session_text(n), hex, (unsigned long long)image_size,
+            (unsigned long long)image_size, sum, hash, replicas, placement);
 }
 
 static const char *replica_state(unsigned n, unsigned host)
@@ -373,7 +383,7 @@ static void a_sealed_upload_that_is_not_active_yet_is_kept(void **state)
     start(1);
     start(2);
     saving(1);
-    upload_open(&u, &c, 1, 7, 1, image_size, two, 2, 2);
+    upload_open(&u, &c, 1, 1, 1, image_size, two, 2, 2);
     while (upload_step(&u, 1)) {
     }
     check_ok(upload_finish(&u));
@@ -383,7 +393,7 @@ static void a_sealed_upload_that_is_not_active_yet_is_kept(void **state)
     check(whole(2, &u.result.manifest, 1));
     activate(1, &u.result.manifest, "[1,2]", "[1,2]");
     uint8_t session[SESSION_ID_SIZE];
-    memset(session, 7, sizeof session);
+    memset(session, 1, sizeof session);
     replica_session_end(&c.ctx[1], session, two, 2);
     virtual_sleep(&c.v, 20 * 60 * 1000);
     check(whole(1, &u.result.manifest, 1));
@@ -401,14 +411,14 @@ static void a_sealed_upload_that_comes_to_nothing_is_dropped_soon(void **state)
     start(2);
     virtual_sleep(&c.v, 1000);
     saving(1);
-    upload_open(&u, &c, 1, 7, 1, image_size, two, 2, 2);
+    upload_open(&u, &c, 1, 1, 1, image_size, two, 2, 2);
     while (upload_step(&u, 1)) {
     }
     check_ok(upload_finish(&u));
     virtual_sleep(&c.v, 20000); /* undecided: the session keeps it */
     check_ok(env_manifest(&c.envs[2], chunk_manifest_has, &u.result.manifest));
-    command("{'op':'image.abort','id':'%s','session':'s1'}", image_id(1));
-    memset(session, 7, sizeof session);
+    command("{'op':'image.abort','id':'%s','session':'%s'}", image_id(1), session_text(1));
+    memset(session, 1, sizeof session);
     replica_session_end(&c.ctx[1], session, two, 2);
     virtual_sleep(&c.v, 20000);
     for (unsigned host = 1; host <= 2; host++) {
@@ -659,6 +669,66 @@ static void without_room_a_pinned_image_waits_and_those_here_go(void **state)
     check_int(s.chunk_count, 0);
 }
 
+/* --- sessions whose host is gone -------------------------------------------------------------- */
+
+static uint64_t chunks_on(unsigned host)
+{
+    struct chunks_stats s;
+    chunks_stats(c.envs[host].chunks, &s);
+    return s.chunk_count;
+}
+
+/* Half an upload through host 1, of which nothing more comes. */
+static void half_an_upload(struct upload *u)
+{
+    saving(1);
+    upload_open(u, &c, 1, 1, 1, image_size, two, 2, 2);
+    while (u->at < image_size / 2) {
+        check(upload_step(u, 1));
+    }
+    cluster_settle(&c);
+    check(chunks_on(2) > 3);
+}
+
+static void what_an_upload_left_goes_once_no_image_names_it(void **state)
+{
+    (void)state;
+    struct upload u;
+    start(2);
+    half_an_upload(&u);
+    virtual_sleep(&c.v, 20 * 60 * 1000); /* named, however idle */
+    check(chunks_on(2) > 3);
+    stop(2); /* and after a restart */
+    env_close(&c.envs[2]);
+    env_open(&c.envs[2]);
+    c.ctx[2].chunks = c.envs[2].chunks;
+    start(2);
+    fake.quorum = false; /* what was decided is not known: nothing ends */
+    virtual_sleep(&c.v, 60000);
+    check(chunks_on(2) > 3);
+    fake.quorum = true;
+    virtual_sleep(&c.v, 60000);
+    check(chunks_on(2) > 3);
+    command("{'op':'image.abort','id':'%s','session':'%s'}", image_id(1), session_text(1));
+    virtual_sleep(&c.v, 30000);
+    check_int(chunks_on(2), 0);
+    upload_abort(&u);
+}
+
+static void a_slow_repair_is_no_session_of_a_dead_host(void **state)
+{
+    (void)state;
+    saving(1);
+    struct chunk_id id = cluster_store(&c, 1, 1, image_size, two, 2);
+    activate(1, &id, "[1,2]", "[1,2,3]");
+    memset(c.ctx[3].boot, 9, sizeof c.ctx[3].boot);
+    start(3);
+    replicator_set_rate(replicators[3], TEST_CHUNK / 10); /* a chunk in 20 s */
+    virtual_sleep(&c.v, 6 * 60 * 1000);
+    check_int(stats(3).failed, 0);
+    check(whole(3, &id, 1));
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
@@ -675,4 +745,6 @@ TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
           CASE(a_pin_keeps_a_replica_that_moves_away),
           CASE(the_pin_of_a_deleted_image_goes_with_it),
           CASE(what_is_over_the_limit_goes_the_least_used_first),
-          CASE(without_room_a_pinned_image_waits_and_those_here_go))
+          CASE(without_room_a_pinned_image_waits_and_those_here_go),
+          CASE(what_an_upload_left_goes_once_no_image_names_it),
+          CASE(a_slow_repair_is_no_session_of_a_dead_host))

@@ -266,6 +266,7 @@ int cluster_new(const struct cluster_options *options, struct cluster **out)
         return TSR_ENOMEM;
     }
     c->o = *options;
+    staged_ages_init(&c->staged);
     timer_init(&c->report_timer, c->o.loop, on_report_timer);
     timer_init(&c->lease_timer, c->o.loop, on_lease_timer);
     timer_init(&c->duty_timer, c->o.loop, on_duty_timer);
@@ -319,6 +320,7 @@ void cluster_on_lost(struct cluster *c)
 {
     log_info("cluster", "no longer leading");
     c->leader = false;
+    staged_ages_free(&c->staged);
     timer_stop(&c->duty_timer);
     publish(c);
 }
@@ -410,6 +412,7 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     timer_stop(&c->duty_timer);
     c->closing = true;
     c->leader = false;
+    staged_ages_free(&c->staged);
     c->close_cb = cb;
     c->close_arg = arg;
     c->pending++;

@@ -111,23 +111,25 @@ static void lost_imports(struct cluster *c, struct meta_view *view)
     json_decref(images);
 }
 
-/* The wall clock only chooses; apply decides by the leader's stamps. */
+/* By how long this leader has seen it, not by the wall clock. */
 static void old_staged(struct cluster *c, struct meta_view *view)
 {
-    int64_t life = (int64_t)c->o.stage_life_ms * 1000, now = loop_wall_us(c->o.loop);
     json_t *images = json_array(), *image;
     size_t i;
     planner_images(view, "uploading", images);
+    staged_ages_begin(&c->staged);
     json_array_foreach(images, i, image)
     {
-        int64_t at = json_int(json_obj(image, "staged"), "at", INT64_MAX);
-        if (c->import_pending < IMPORT_INFLIGHT_MAX && at < now - life) {
-            log_info("cluster", "staged data of image=%s was not imported in time",
-                     json_str_or(image, "id", ""));
-            send(c, json_pack("{s:s,s:s,s:I}", "op", "image.unstage", "id",
-                              json_str_or(image, "id", ""), "older_us", (json_int_t)life));
+        int64_t at = json_int(json_obj(image, "staged"), "at", -1);
+        const char *id = json_str_or(image, "id", "");
+        if (at >= 0 && staged_ages_due(&c->staged, id, at, cluster_now(c), c->o.stage_life_ms) &&
+            c->import_pending < IMPORT_INFLIGHT_MAX) {
+            log_info("cluster", "staged data of image=%s was not imported in time", id);
+            send(c,
+                 json_pack("{s:s,s:s,s:I}", "op", "image.unstage", "id", id, "at", (json_int_t)at));
         }
     }
+    staged_ages_end(&c->staged);
     json_decref(images);
 }
 

@@ -2,6 +2,7 @@
 #ifndef TESSERA_CLUSTER_INTERNAL_H
 #define TESSERA_CLUSTER_INTERNAL_H
 
+#include "cluster/staged.h"
 #include "cluster/voters.h"
 #include "tessera/cluster.h"
 
@@ -99,6 +100,7 @@ struct cluster {
     /* imports */
     size_t import_pending;
     uint64_t import_next_ms, import_expire_ms;
+    struct staged_ages staged;
 
     /* admin endpoint */
     bool lease_pending;         /* a renewal is on its way */

@@ -67,11 +67,9 @@ int apply_image_unstage(struct apply *a, const json_t *cmd)
     if (rc != 0) {
         return rc;
     }
-    int64_t at = json_int(json_obj(old, "staged"), "at", INT64_MAX);
-    int64_t age = json_int(cmd, "older_us", INT64_MAX);
-    if (!is(json_str(old, "status"), "uploading") || at == INT64_MAX || age < 0 ||
-        a->now - at < age) {
-        rc = apply_refuse(a, TSR_ECONFLICT, "The image has no staged data that is so old.");
+    int64_t at = json_int(json_obj(old, "staged"), "at", -1);
+    if (!is(json_str(old, "status"), "uploading") || at < 0 || json_int(cmd, "at", -2) != at) {
+        rc = apply_refuse(a, TSR_ECONFLICT, "The image has no data that was staged then.");
     } else if ((next = apply_copy(a, old)) != NULL) {
         apply_data_drop(a, next);
         rc = store(a, old, next);

@@ -67,10 +67,15 @@ static void staged_data_waits_without_hashes(void **state)
     check_ok(run(&s, "{'op':'image.abort','id':'%s','session':'st'}", uuid(1))); /* too late */
     check_field(&s, uuid(1), "status", "\"uploading\"");
     check_code(start(&s, uuid(1), "web-download", uuid(50)), TSR_ECONFLICT);
-    check_code(run(&s, "{'op':'image.unstage','id':'%s','older_us':90000000}", uuid(1)),
+    json_t *record = image(&s, uuid(1));
+    long long at = json_int(json_obj(record, "staged"), "at", -1);
+    json_decref(record);
+    check(at > 0);
+    s.now += 90000000; /* no clock decides, but what was staged when */
+    check_code(run(&s, "{'op':'image.unstage','id':'%s'}", uuid(1)), TSR_ECONFLICT);
+    check_code(run(&s, "{'op':'image.unstage','id':'%s','at':%lld}", uuid(1), at - 1),
                TSR_ECONFLICT);
-    s.now += 90000000;
-    check_ok(run(&s, "{'op':'image.unstage','id':'%s','older_us':90000000}", uuid(1)));
+    check_ok(run(&s, "{'op':'image.unstage','id':'%s','at':%lld}", uuid(1), at));
     check_field(&s, uuid(1), "status", "\"queued\"");
     check_field(&s, uuid(1), "manifest", "null");
     check_field(&s, uuid(1), "placement", "[]");

@@ -89,6 +89,14 @@ static int end(struct store *s, unsigned n)
     return run(s, "{'op':'image.abort','id':'%s','session':'s%u'}", uuid(n), n);
 }
 
+static void unstage(struct store *s, unsigned n)
+{
+    json_t *record = image(s, uuid(n));
+    long long at = json_int(json_obj(record, "staged"), "at", 0);
+    run(s, "{'op':'image.unstage','id':'%s','at':%lld}", uuid(n), at);
+    json_decref(record);
+}
+
 static int drop(struct store *s, unsigned n)
 {
     return run(s, "{'op':'image.delete','id':'%s'}", uuid(n));
@@ -303,8 +311,7 @@ static void counters_equal_a_recount_after_any_history(void **state)
             end(&s, n + IMAGES * (step / 40));
             break;
         case 6:
-            run(&s, "{'op':'image.unstage','id':'%s','older_us':0}",
-                uuid(n + IMAGES * (step / 40)));
+            unstage(&s, n + IMAGES * (step / 40));
             break;
         case 7:
             run(&s, "{'op':'image.update','id':'%s','set':{'owner':'%s'}}",

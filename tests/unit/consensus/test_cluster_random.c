@@ -5,6 +5,24 @@
 
 enum { CHAOS_MS = 6000, HEAL_MS = 30000 };
 
+/* Who leads in the newest term is cut off, and who was before comes back: what the one or the other
+ * took alone must not count. */
+static void topple(struct cluster *w)
+{
+    struct host *leader = NULL;
+    for (unsigned n = 1; n <= w->host_count; n++) {
+        struct host *h = &w->hosts[n];
+        if (h->c && core_state(h->c->core) == CONSENSUS_LEADER &&
+            (!leader || core_term(h->c->core) > core_term(leader->c->core))) {
+            leader = h;
+        }
+    }
+    if (leader && !w->cut[leader->n][leader->n % w->host_count + 1]) {
+        net_heal(w);
+        net_isolate(w, leader->n, true);
+    }
+}
+
 static void cut_some(struct cluster *w)
 {
     unsigned a = 1 + (unsigned)sim_below(w->sim, w->host_count);
@@ -182,13 +200,17 @@ static void run_seed(uint64_t seed)
     struct cluster *w = cluster_new(seed, hosts);
     w->snapshot_entries = 5 + sim_below(w->sim, 40);
     w->snapshot_trailing = sim_below(w->sim, 20);
-    w->window_bytes = sim_chance(w->sim, 50) ? 600 : 0;
+    w->window_bytes = sim_chance(w->sim, 50) ? 1 + sim_below(w->sim, 1200) : 0;
     host_crash(w, 1, SIM_FS_KILL);
     host_start(w, 1); /* with these options */
     cluster_form(w, members ? hosts - 1 : hosts);
+    bool toppling = sim_chance(w->sim, 25);
     uint64_t end = sim_now_ms(w->sim) + CHAOS_MS;
     while (sim_now_ms(w->sim) < end) {
         chaos_step(w, members);
+        if (toppling && sim_chance(w->sim, 10)) {
+            topple(w);
+        }
         check_leaders(w);
     }
     heal(w);

@@ -75,13 +75,18 @@ static void check_states(struct world *w)
     }
 }
 
-/* What clients may rely on is whole on some disk, at any time. Looked at when nobody is down, so
- * that somebody knows of every delete. */
+/* What clients may rely on is whole on some disk, at any time. Looked at when somebody is up who
+ * knows of every delete that was decided: after a power cut at first nobody may. */
 static void check_durable(struct world *w)
 {
     unsigned live = 0;
+    const struct sim_host *ahead = host_ahead(w);
     for (unsigned n = 1; n <= w->host_count; n++) {
         live += w->hosts[n].up;
+    }
+    if (ahead == NULL || ahead->failing ||
+        consensus_applied(ahead->consensus) < check_log_committed(w)) {
+        return;
     }
     if (live == hosts_live(w) && w->damaged == 0 && !check_images_elsewhere(w, 0)) {
         world_fail(w, "an image is on no disk any more");

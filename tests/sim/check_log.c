@@ -175,6 +175,11 @@ void check_logs(struct world *w)
     w->logs->led = newest;
 }
 
+uint64_t check_log_committed(const struct world *w)
+{
+    return w->logs != NULL ? w->logs->committed : 0;
+}
+
 void check_log_crashed(struct sim_host *h)
 {
     if (h->w->logs != NULL) {

@@ -69,7 +69,7 @@ static bool crash_all(struct world *w)
 static void crash_again(void *arg)
 {
     struct sim_host *h = arg;
-    if (h->up) {
+    if (h->up && !h->w->calm) {
         host_crash(h, h->fragile ? SIM_FS_KILL : SIM_FS_RANDOM);
         host_restart_after(h, fault_between(h->w, 1, 500));
     }

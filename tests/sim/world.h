@@ -348,6 +348,7 @@ void check_logs(struct world *w);
 void check_log_crashed(struct sim_host *h); /* before its process is gone */
 /* What it said was durable is there when it starts, or it does not start. */
 void check_log_started(struct sim_host *h);
+uint64_t check_log_committed(const struct world *w); /* the highest index that any host says is */
 
 /* check.c */
 void check_step(struct world *w);

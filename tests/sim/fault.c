@@ -374,6 +374,7 @@ static void topple_end(struct toppling *t)
 {
     t->w->toppling = false;
     net_heal(t->w);
+    speed_back(t->w);
     free(t);
 }
 
@@ -417,16 +418,16 @@ static void topple_look(void *arg)
         if (st.state == CONSENSUS_LEADER && st.term > t->term) {
             t->term = st.term;
             t->next = &w->hosts[n];
-            sim_after(w->sim, 0, world_below(w, 3) == 0 ? 0 : world_below(w, 20000), topple_strike,
-                      NULL, t);
+            uint64_t us = world_below(w, 2) == 0 ? world_below(w, 4000) : world_below(w, 120000);
+            sim_after(w->sim, 0, us, topple_strike, NULL, t);
             return;
         }
     }
     sim_after(w->sim, 0, TOPPLE_LOOK_US, topple_look, NULL, t);
 }
 
-/* One after the other, soon after each was elected: what they took alone must not come back as if
- * it had been committed. */
+/* One after the other, soon after each was elected, before what it says has arrived or been
+ * answered: what they took alone must not come back as if it had been committed. */
 static bool topple(struct world *w)
 {
     if (w->toppling) {
@@ -438,6 +439,7 @@ static bool topple(struct world *w)
     t->until_ms = world_ms(w) + TOPPLE_MS;
     w->toppling = true;
     world_note(w, "%u leaders shall fall", t->left);
+    net_speed(w, 500, 2000 + world_below(w, 40000));
     topple_look(t);
     return true;
 }

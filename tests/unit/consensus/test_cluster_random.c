@@ -7,7 +7,7 @@ enum { CHAOS_MS = 6000, HEAL_MS = 30000 };
 
 /* Who leads in the newest term is cut off, and who was before comes back: what the one or the other
  * took alone must not count. */
-static void topple(struct cluster *w)
+static bool topple(struct cluster *w)
 {
     struct host *leader = NULL;
     for (unsigned n = 1; n <= w->host_count; n++) {
@@ -17,10 +17,12 @@ static void topple(struct cluster *w)
             leader = h;
         }
     }
-    if (leader && !w->cut[leader->n][leader->n % w->host_count + 1]) {
+    bool falls = leader && !w->cut[leader->n][leader->n % w->host_count + 1];
+    if (falls) {
         net_heal(w);
         net_isolate(w, leader->n, true);
     }
+    return falls;
 }
 
 static void cut_some(struct cluster *w)
@@ -205,11 +207,13 @@ static void run_seed(uint64_t seed)
     host_start(w, 1); /* with these options */
     cluster_form(w, members ? hosts - 1 : hosts);
     bool toppling = sim_chance(w->sim, 25);
+    unsigned odds = 50;
+    w->delay_max_us = toppling ? 20000 : w->delay_max_us;
     uint64_t end = sim_now_ms(w->sim) + CHAOS_MS;
     while (sim_now_ms(w->sim) < end) {
         chaos_step(w, members);
-        if (toppling && sim_chance(w->sim, 10)) {
-            topple(w);
+        if (toppling && sim_chance(w->sim, odds) && topple(w)) {
+            odds = sim_chance(w->sim, 50) ? 60 : 5; /* at once, or later */
         }
         check_leaders(w);
     }

@@ -474,13 +474,15 @@ void kv_mem_crash(struct kv *kv)
     kv_mem_crash_keep(kv, 0);
 }
 
-void kv_mem_fail_after(struct kv *kv, unsigned n)
+unsigned kv_mem_fail_after(struct kv *kv, unsigned n)
 {
     struct mem_kv *s = self(kv);
     tsr_assert(kv->ops == &mem_ops);
     pthread_mutex_lock(&s->lock);
+    unsigned left = s->fail_in;
     s->fail_in = n;
     pthread_mutex_unlock(&s->lock);
+    return left;
 }
 
 bool kv_mem_failed(struct kv *kv)

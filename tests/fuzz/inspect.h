@@ -8,6 +8,7 @@
 
 #include "inspect/private.h"
 #include "fuzz.h"
+#include "tessera/base/assert.h"
 #include "tessera/base/digest.h"
 
 enum { SECTORS_MAX = 1024, VMDK_DESC_MAX = 20 * 512 };
@@ -155,6 +156,19 @@ static inline void inspect_fuzz(struct fuzz_in in, const struct inspect_case *c)
         check_vmdk(image, all);
     }
     free(image);
+}
+
+/* A bare image that is declared as one of @formats. The first byte says as which (low four bits), how
+ * strictly (16), and for a vhdx whether its checksum stays as it is (32). */
+static inline void inspect_fuzz_declared(const uint8_t *data, size_t size,
+                                         const char *const *formats, size_t count)
+{
+    struct fuzz_in in = {data, size};
+    uint8_t how = fuzz_u8(&in);
+    struct inspect_case c = {.container = "bare", .format = formats[(how & 15) % count]};
+    c.strict = (how & 16) != 0;
+    c.sum = (how & 32) == 0 && strcmp(formats[0], "vhdx") == 0;
+    inspect_fuzz(in, &c);
 }
 
 #endif

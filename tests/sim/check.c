@@ -248,19 +248,20 @@ static bool whole_on(struct sim_host *h, const json_t *image)
     return look_whole(&l, image);
 }
 
-/* Every image as @h knows it. */
+/* Every image as @h knows it. A call that is to fail is the host's, not this one. */
 static json_t *all_images(struct sim_host *h)
 {
     struct meta_view *view = NULL;
     json_t *images = NULL;
     char after[64] = "";
-    if (meta_view_open(h->meta, &view) != 0) {
-        return NULL;
+    unsigned failing = kv_mem_fail_after(h->meta_kv, 0);
+    if (meta_view_open(h->meta, &view) == 0) {
+        if (meta_image_walk(view, after, 100000, &images) != 0) {
+            images = NULL;
+        }
+        meta_view_close(view);
     }
-    if (meta_image_walk(view, after, 100000, &images) != 0) {
-        images = NULL;
-    }
-    meta_view_close(view);
+    (void)kv_mem_fail_after(h->meta_kv, failing);
     return images;
 }
 
@@ -688,7 +689,7 @@ static bool held(struct world *w)
 {
     for (unsigned n = 1; n <= w->host_count; n++) {
         struct cluster_health health;
-        if (w->hosts[n].gone) {
+        if (!host_runs(&w->hosts[n])) {
             continue;
         }
         cluster_health(w->hosts[n].cluster, &health);

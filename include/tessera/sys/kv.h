@@ -111,8 +111,8 @@ void kv_mem_crash(struct kv *kv);
 unsigned kv_mem_unsynced(struct kv *kv);
 void kv_mem_crash_keep(struct kv *kv, unsigned keep);
 /* The @n-th call from now (begin, get, put, del, drop, cursor, count, commit, sync, stat) fails
- * once with TSR_EIO; 0 = none. */
-void kv_mem_fail_after(struct kv *kv, unsigned n);
+ * once with TSR_EIO; 0 = none. Returns what was left of an earlier order. */
+unsigned kv_mem_fail_after(struct kv *kv, unsigned n);
 /* False while a countdown is still running: a loop over n ends when a run did not reach its call.
  */
 bool kv_mem_failed(struct kv *kv);

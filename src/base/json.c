@@ -1,9 +1,39 @@
 #include "tessera/base/json.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "tessera/base/assert.h"
 #include "tessera/base/err.h"
+
+enum { JSON_DEPTH_MAX = 64 };
+
+/* jansson's own recursion limit is fixed and far higher; counting brackets outside of strings is
+ * enough, as anything else out of order fails in the parser. */
+static bool depth_ok(const char *data, size_t size)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        char c = data[i];
+        if (in_string) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > JSON_DEPTH_MAX) {
+                return false;
+            }
+        } else if (c == ']' || c == '}') {
+            depth--;
+        }
+    }
+    return true;
+}
 
 static void *memory_or_end(size_t size)
 {
@@ -17,6 +47,24 @@ static void *memory_or_end(size_t size)
 void json_memory_or_end(void)
 {
     json_set_alloc_funcs(memory_or_end, free);
+}
+
+json_t *json_parse(const char *data, size_t size)
+{
+    if (data == NULL || !depth_ok(data, size)) {
+        return NULL;
+    }
+    json_error_t where;
+    return json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+}
+
+char *json_text(const json_t *value, size_t *size_out)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+    if (size_out != NULL) {
+        *size_out = text == NULL ? 0 : strlen(text);
+    }
+    return text;
 }
 
 const char *json_str(const json_t *object, const char *key)

@@ -122,14 +122,6 @@ bool utf8_valid(const char *text, size_t size)
 {
     const unsigned char *p = (const unsigned char *)text;
     for (size_t i = 0; i < size;) {
-        uint64_t eight;
-        if (size - i >= sizeof(eight)) { /* most text is ASCII */
-            memcpy(&eight, p + i, sizeof(eight));
-            if ((eight & 0x8080808080808080u) == 0) {
-                i += sizeof(eight);
-                continue;
-            }
-        }
         size_t n = utf8_step(p + i, size - i);
         if (n == 0) {
             return false;

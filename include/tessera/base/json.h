@@ -13,13 +13,10 @@
  * (tsr_out_of_memory). Its parser does not check all of them, and would go on with a shorter text.
  * Before any other call. */
 void json_memory_or_end(void);
-enum { JSON_DEPTH_MAX = 64 };
 /* Parse one JSON value (UTF-8, depth <= 64, no duplicate keys, nothing after it). NULL on error. */
 json_t *json_parse(const char *data, size_t size);
 /* Compact, keys sorted (so equal values give equal text); NULL when out of memory; caller frees. */
 char *json_text(const json_t *value, size_t *size_out);
-/* Whether json_parse accepts what json_text makes of it: depth, and no 0 bytes in strings. */
-bool json_can_return(const json_t *value);
 
 const char *json_str(const json_t *object, const char *key); /* NULL if absent */
 const char *json_str_or(const json_t *object, const char *key, const char *fallback);

@@ -49,88 +49,6 @@ static void nesting_is_bounded_outside_of_strings(void **state)
     buf_free(&b);
 }
 
-static void as_jansson(const char *text, size_t size)
-{
-    json_error_t where;
-    json_t *own = json_parse(text, size);
-    json_t *other = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
-    check_int(own != NULL, other != NULL);
-    check(json_equal(own, other) || own == NULL);
-    if (own != NULL) {
-        size_t length;
-        char *own_text = json_text(own, &length);
-        char *others = json_dumps(own, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
-        check_str(own_text, others);
-        check_int(length, strlen(others));
-        check(json_can_return(own));
-        free(own_text);
-        free(others);
-    }
-    json_decref(own);
-    json_decref(other);
-}
-
-/* The parser is ours for its speed; what is JSON is for jansson to say. */
-static void spoilt_texts_are_read_as_jansson_reads_them(void **state)
-{
-    (void)state;
-    static const char *const texts[] = {
-        "{\"a\":{\"b\":[1,-2,0,true,false,null,\"x\"],\"c\":\"\"},\"long key of a member\":{}}",
-        "[\"\\u00e4\\ud83d\\ude00\\n\\\"\\\\\\/ \xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\", "
-        "\"0123456789abcdef\"]",
-        "[9223372036854775807, -9223372036854775808, 1.5, -0, 0.25e-3, 1E9, 9e999]",
-        " { \"z\" : [ ] , \"y\" : { } , \"x\" : [ [ ] , 12 ] } \r\n\t",
-    };
-    static const char bytes[] =
-        "\"\\{}[]:,019-+.eEutfn \n\x01\x1f\x7f\x80\xc3\xed\xa0\xf4\x90\xff/dD";
-    uint32_t random = 1;
-    char text[256];
-    for (unsigned round = 0; round < 100000; round++) {
-        const char *from = texts[round % array_len(texts)];
-        size_t size = strlen(from);
-        memcpy(text, from, size);
-        for (unsigned i = 0; i < round % 5; i++) {
-            random = random * 1664525u + 1013904223u;
-            size_t at = (random >> 8) % size, to = (random >> 20) % size;
-            switch (random >> 30) {
-            case 0:
-                text[at] = bytes[(random >> 4) % (sizeof(bytes) - 1)];
-                break;
-            case 1:
-                memmove(text + at, text + at + 1, size - at - 1);
-                size -= size > 1 ? 1 : 0;
-                break;
-            case 2:
-                text[at] = text[to];
-                break;
-            default:
-                size = round % 7 == 0 ? at + 1 : size;
-            }
-        }
-        as_jansson(text, size);
-    }
-}
-
-static void what_json_parse_would_refuse_can_not_return(void **state)
-{
-    (void)state;
-    json_t *zero = json_stringn("a\0b", 3), *deep = json_array(), *broken = json_object();
-    check(!json_can_return(zero));
-    for (int i = 1; i <= 64; i++) {
-        check(json_can_return(deep));
-        deep = json_pack("[o]", deep);
-    }
-    check(!json_can_return(deep));
-    char *text = json_text(deep, NULL);
-    check(text != NULL && !parses(text));
-    free(text);
-    check_int(json_object_set_new(broken, "a", json_stringn_nocheck("\xff", 1)), 0);
-    check(json_text(broken, NULL) == NULL);
-    json_decref(zero);
-    json_decref(deep);
-    json_decref(broken);
-}
-
 static void getters_give_the_default_for_other_types(void **state)
 {
     (void)state;
@@ -245,7 +163,5 @@ TEST_MAIN(cmocka_unit_test(members_are_found_without_a_tree),
           cmocka_unit_test(members_give_plain_values),
           cmocka_unit_test(only_one_whole_value_is_accepted),
           cmocka_unit_test(nesting_is_bounded_outside_of_strings),
-          cmocka_unit_test(spoilt_texts_are_read_as_jansson_reads_them),
-          cmocka_unit_test(what_json_parse_would_refuse_can_not_return),
           cmocka_unit_test(getters_give_the_default_for_other_types),
           cmocka_unit_test(equal_values_give_equal_text))

@@ -25,6 +25,17 @@ static inline struct bufpool *cluster_pool(void)
     return pool;
 }
 
+/* The store of a host is closed and opened again; what others send is served by the new one. */
+static inline void cluster_store_again(struct cluster *c, unsigned id)
+{
+    env_close(&c->envs[id]);
+    env_open(&c->envs[id]);
+    replica_serve_end(&c->services[id]);
+    memset(&c->services[id], 0, sizeof c->services[id]);
+    replica_serve(&c->services[id], c->envs[id].chunks, &c->v.pools[2].base);
+    c->ctx[id].chunks = c->envs[id].chunks;
+}
+
 static inline void cluster_host_up(struct cluster *c, unsigned id)
 {
     env_open(&c->envs[id]);

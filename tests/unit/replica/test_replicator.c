@@ -571,9 +571,7 @@ static void a_pinned_image_is_fetched_and_kept_until_it_is_unpinned(void **state
     virtual_sleep(&c.v, 5000);
     check(whole(3, &id, 1));
     stop(3); /* and after a restart of the host, over many full checks */
-    env_close(&c.envs[3]);
-    env_open(&c.envs[3]);
-    c.ctx[3].chunks = c.envs[3].chunks;
+    cluster_store_again(&c, 3);
     start(3);
     virtual_sleep(&c.v, 40 * 60 * 1000);
     check(whole(3, &id, 1));
@@ -699,9 +697,7 @@ static void what_an_upload_left_goes_once_no_image_names_it(void **state)
     virtual_sleep(&c.v, 20 * 60 * 1000); /* named, however idle */
     check(chunks_on(2) > 3);
     stop(2); /* and after a restart */
-    env_close(&c.envs[2]);
-    env_open(&c.envs[2]);
-    c.ctx[2].chunks = c.envs[2].chunks;
+    cluster_store_again(&c, 2);
     start(2);
     fake.quorum = false; /* what was decided is not known: nothing ends */
     virtual_sleep(&c.v, 60000);

@@ -158,8 +158,8 @@ static inline void inspect_fuzz(struct fuzz_in in, const struct inspect_case *c)
     free(image);
 }
 
-/* A bare image that is declared as one of @formats. The first byte says as which (low four bits), how
- * strictly (16), and for a vhdx whether its checksum stays as it is (32). */
+/* A bare image that is declared as one of @formats. The first byte says as which (low four bits),
+ * how strictly (16), and for a vhdx whether its checksum stays as it is (32). */
 static inline void inspect_fuzz_declared(const uint8_t *data, size_t size,
                                          const char *const *formats, size_t count)
 {

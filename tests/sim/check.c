@@ -295,6 +295,21 @@ bool check_images_elsewhere(struct world *w, unsigned not )
     return all;
 }
 
+bool check_uploads_over(struct world *w)
+{
+    struct sim_host *ahead = host_ahead(w);
+    json_t *images = ahead != NULL ? all_images(ahead) : NULL, *image;
+    size_t i;
+    bool over = images != NULL;
+    json_array_foreach(images, i, image)
+    {
+        over = over && json_obj(image, "session") == NULL &&
+               strcmp(json_str_or(image, "status", ""), "importing") != 0;
+    }
+    json_decref(images);
+    return over;
+}
+
 static bool placed_on(const json_t *image, unsigned n)
 {
     size_t i;

@@ -427,7 +427,7 @@ bool fault_blob_rot(struct sim_host *h)
     if (w->damaged != 0 && w->damaged != h->n) {
         return false;
     }
-    if (!h->up || !fault_all_run(w) || !check_images_elsewhere(w, h->n)) {
+    if (!h->up || !fault_all_run(w) || !check_images_elsewhere(w, h->n) || !check_uploads_over(w)) {
         return false;
     }
     bool trusted = !w->verify_always && h->blind_life != h->life && world_below(w, 4) > 0 &&

@@ -73,7 +73,7 @@ struct world;
     X(log_gone, 18)     /* files of the log vanish */                               \
     X(log_lost, 22)     /* a write to the log or the vote never reaches the disk */ \
     X(log_astray, 22)   /* it reaches the wrong place */                            \
-    X(blob_rot, 12)     /* bits of a chunk flip */                                  \
+    X(blob_rot, 30)     /* bits of a chunk flip */                                  \
     X(blob_lost, 30)    /* a write of a chunk never reaches the disk */             \
     X(demote, 30)       /* a voter becomes standby; the planner undoes it */        \
     X(transfer, 9)      /* leadership is handed over */                             \
@@ -362,6 +362,8 @@ void check_acknowledged(struct sim_host *h, const char *id, bool now);
 void check_end(struct world *w);
 /* Every image that clients may rely on is whole on some host other than @not. */
 bool check_images_elsewhere(struct world *w, unsigned not );
+/* Nothing is being stored: of that, one replica may be all there is. */
+bool check_uploads_over(struct world *w);
 bool check_settled(struct world *w); /* replicas and members are as the records say */
 void check_settled_why(struct world *w, char *out, size_t size);
 

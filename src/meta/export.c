@@ -28,6 +28,7 @@ enum {
     VALUE_MAX_SIZE = 2 * IMAGE_METADATA_MAX, /* of any record */
     TXN_BYTES = 16 * 1024 * 1024,
     TXN_IMAGES = 5000,
+    PUT_COST = 512, /* of TXN_BYTES, for the pages that a key changes */
     PIECE = 1024 * 1024,
 };
 static const char magic[MAGIC_SIZE + 1] = "TSRSNAP1";
@@ -424,28 +425,119 @@ static int collect_member(void *arg, struct kv_val key, struct kv_val value)
     return json_array_append_new(arg, member) == 0 ? 0 : TSR_ENOMEM;
 }
 
-static int index_image(struct import *im, struct writeset *w, const json_t *image)
+/* What needs the image's record, apart from the sort indexes. */
+static int import_image(struct import *im, const json_t *image)
 {
-    struct index_keys keys;
-    struct key prefix;
-    const char *id = json_str(image, "id");
-    json_t *members = json_array();
-    if (members == NULL || id == NULL || strlen(id) != META_IMAGE_ID_SIZE) {
-        json_decref(members);
-        return members == NULL ? TSR_ENOMEM : TSR_ECORRUPT;
+    struct key key;
+    const char *id = json_str(image, "id"), *manifest = json_str(image, "manifest");
+    if (id == NULL || strlen(id) != META_IMAGE_ID_SIZE) {
+        return TSR_ECORRUPT;
     }
-    key_of_member(&prefix, id, NULL);
-    writeset_reset(w);
-    int rc = writeset_scan(w, DB_MEMBER, &prefix, collect_member, members);
-    if (rc == 0) {
-        rc = index_keys_of(w, image, members, &keys);
+    int rc = 0;
+    if (manifest != NULL) {
+        key_of_manifest(&key, manifest, id);
+        rc = kv_put(im->kv, im->txn, DB_MANIFEST, key_val(&key), kv_val_of("", 0));
+        im->bytes += key.size;
     }
-    for (size_t i = 0; rc == 0 && i < keys.count; i++) {
-        rc = kv_put(im->kv, im->txn, keys.items[i].db, keys.items[i].key, kv_val_of("", 0));
-        im->bytes += keys.items[i].key.size;
-    }
-    json_decref(members);
     return rc == 0 ? usage_count(im->kv, im->txn, image) : rc;
+}
+
+static int members_of(struct writeset *w, const json_t *image, json_t *members)
+{
+    struct key prefix;
+    key_of_member(&prefix, json_str_or(image, "id", ""), NULL);
+    return writeset_scan(w, DB_MEMBER, &prefix, collect_member, members);
+}
+
+/* --- sort indexes: keys of many images are put in order before they are written, or each would
+ * change a page of its own --- */
+
+struct run {
+    char *data;
+    struct kv_val *keys;
+    size_t used, count, capacity;
+};
+
+static void run_free(struct run *run)
+{
+    free(run->data);
+    free(run->keys);
+}
+
+static int run_room(struct import *im, struct run *run)
+{
+    if (run->data == NULL && (run->data = malloc(im->meta->run_bytes)) == NULL) {
+        return TSR_ENOMEM;
+    }
+    if (run->count < run->capacity) {
+        return 0;
+    }
+    size_t capacity = run->capacity == 0 ? 1024 : 2 * run->capacity;
+    struct kv_val *keys = realloc(run->keys, capacity * sizeof(*keys));
+    if (keys == NULL) {
+        return TSR_ENOMEM;
+    }
+    run->keys = keys;
+    run->capacity = capacity;
+    return 0;
+}
+
+static int compare_vals(const void *a, const void *b)
+{
+    const struct kv_val *x = a, *y = b;
+    return bytes_compare(x->data, x->size, y->data, y->size);
+}
+
+static int run_write(struct import *im, struct run *run, enum meta_sort sort)
+{
+    int rc = 0;
+    if (run->count > 0) {
+        qsort(run->keys, run->count, sizeof(*run->keys), compare_vals);
+    }
+    for (size_t i = 0; i < run->count && rc == 0; i++) {
+        rc = kv_put(im->kv, im->txn, DB_INDEX + (unsigned)sort, run->keys[i], kv_val_of("", 0));
+        if (rc == 0) {
+            rc = import_room(im, PUT_COST + run->keys[i].size);
+        }
+    }
+    run->used = run->count = 0;
+    return rc;
+}
+
+static int run_add(struct import *im, struct run *run, enum meta_sort sort, struct kv_val key)
+{
+    int rc = run->used + key.size > im->meta->run_bytes ? run_write(im, run, sort) : 0;
+    if (rc == 0) {
+        rc = run_room(im, run);
+    }
+    if (rc == 0) {
+        char *own = run->data + run->used;
+        memcpy(own, key.data, key.size);
+        run->keys[run->count++] = kv_val_of(own, key.size);
+        run->used += key.size;
+    }
+    return rc;
+}
+
+static int index_image(struct import *im, struct run *run, enum meta_sort sort, const json_t *image)
+{
+    struct writeset w;
+    struct index_keys keys = {0};
+    json_t *members = json_array();
+    if (members == NULL) {
+        return TSR_ENOMEM;
+    }
+    writeset_init(&w, im->kv, im->txn);
+    int rc = members_of(&w, image, members);
+    if (rc == 0) {
+        rc = index_keys_in(&w, image, members, sort, &keys);
+    }
+    for (size_t i = 0; i < keys.count && rc == 0; i++) {
+        rc = run_add(im, run, sort, keys.items[i].key);
+    }
+    writeset_free(&w);
+    json_decref(members);
+    return rc;
 }
 
 /* Up to @max images behind @after into @images; the cursor must be closed before we write. */
@@ -475,30 +567,43 @@ static int next_images(struct import *im, struct key *after, json_t *images)
     return rc == TSR_ENOENT ? 0 : rc;
 }
 
-static int import_indexes(struct import *im)
+/* Every image in order of id, some at a time. @run NULL: import_image, else index_image. */
+static int import_walk(struct import *im, struct run *run, enum meta_sort sort)
 {
     struct key after;
     int rc = 0;
     size_t n = 1;
     key_init(&after);
     while (rc == 0 && n > 0) {
-        struct writeset w;
         json_t *images = json_array();
         if (images == NULL) {
             return TSR_ENOMEM;
         }
         rc = next_images(im, &after, images);
         n = json_array_size(images);
-        writeset_init(&w, im->kv, im->txn);
         for (size_t i = 0; i < n && rc == 0; i++) {
-            rc = index_image(im, &w, json_array_get(images, i));
+            const json_t *image = json_array_get(images, i);
+            rc = run == NULL ? import_image(im, image) : index_image(im, run, sort, image);
         }
-        writeset_free(&w);
         json_decref(images);
         if (rc == 0) {
             rc = import_room(im, 0);
         }
     }
+    return rc;
+}
+
+static int import_indexes(struct import *im)
+{
+    struct run run = {0};
+    int rc = import_walk(im, NULL, SORT_COUNT);
+    for (unsigned s = 0; s < SORT_COUNT && rc == 0; s++) {
+        rc = import_walk(im, &run, (enum meta_sort)s);
+        if (rc == 0) {
+            rc = run_write(im, &run, (enum meta_sort)s);
+        }
+    }
+    run_free(&run);
     return rc;
 }
 

@@ -120,8 +120,9 @@ static int add_key(struct writeset *w, struct index_keys *keys, unsigned db, con
     return 0;
 }
 
-/* What all keys of one image share. */
+/* What all keys of one image share; of the sorts from first to before end. */
 struct tails {
+    unsigned first, end;
     struct key of[SORT_COUNT];
 };
 
@@ -129,6 +130,9 @@ static int add_one(struct writeset *w, struct index_keys *keys, const struct key
                    const struct tails *tails, enum meta_sort sort)
 {
     struct key key;
+    if (sort < tails->first || sort >= tails->end) {
+        return 0;
+    }
     key_init(&key);
     key_bytes(&key, bucket->data, bucket->size);
     key_bytes(&key, tails->of[sort].data, tails->of[sort].size);
@@ -139,7 +143,7 @@ static int add_all(struct writeset *w, struct index_keys *keys, const struct key
                    const struct tails *tails)
 {
     int rc = 0;
-    for (unsigned s = 0; s < SORT_COUNT && rc == 0; s++) {
+    for (unsigned s = tails->first; s < tails->end && rc == 0; s++) {
         rc = add_one(w, keys, bucket, tails, (enum meta_sort)s);
     }
     return rc;
@@ -196,6 +200,59 @@ static int compare_keys(const void *a, const void *b)
     return bytes_compare(x->key.data, x->key.size, y->key.data, y->key.size);
 }
 
+static int add_buckets(struct writeset *w, struct index_keys *keys, const json_t *image,
+                       const json_t *members, const struct tails *tails)
+{
+    const char *owner = json_str(image, "owner");
+    const char *visibility = json_str_or(image, "visibility", "private");
+    bool hidden = json_bool(image, "os_hidden", false);
+    struct key key;
+    index_bucket(&key, hidden, 'a', NULL, NULL);
+    int rc = add_all(w, keys, &key, tails);
+    if (rc == 0) {
+        index_bucket(&key, hidden, 'v', visibility, NULL);
+        rc = add_all(w, keys, &key, tails);
+    }
+    if (rc == 0 && owner != NULL) {
+        index_bucket(&key, hidden, 'o', owner, NULL);
+        rc = add_all(w, keys, &key, tails);
+    }
+    if (rc == 0 && owner != NULL) {
+        index_bucket(&key, hidden, 'w', owner, visibility);
+        rc = add_one(w, keys, &key, tails, SORT_CREATED_AT);
+    }
+    if (rc == 0) {
+        rc = add_tags(w, keys, hidden, json_arr(image, "tags"), tails);
+    }
+    if (rc == 0 && strcmp(visibility, "shared") == 0) {
+        rc = add_members(w, keys, hidden, members, tails);
+    }
+    return rc;
+}
+
+static int keys_of(struct writeset *w, const json_t *image, const json_t *members, unsigned first,
+                   unsigned end, struct index_keys *out)
+{
+    struct tails *tails = writeset_alloc(w, sizeof(*tails));
+    *out = (struct index_keys){0};
+    if (tails == NULL) {
+        return w->error;
+    }
+    tails->first = first;
+    tails->end = end;
+    for (unsigned s = first; s < end; s++) {
+        key_init(&tails->of[s]);
+        index_tail(&tails->of[s], image, (enum meta_sort)s);
+    }
+    return add_buckets(w, out, image, members, tails);
+}
+
+int index_keys_in(struct writeset *w, const json_t *image, const json_t *members,
+                  enum meta_sort sort, struct index_keys *out)
+{
+    return keys_of(w, image, members, (unsigned)sort, (unsigned)sort + 1, out);
+}
+
 int index_keys_of(struct writeset *w, const json_t *image, const json_t *members,
                   struct index_keys *out)
 {
@@ -203,38 +260,9 @@ int index_keys_of(struct writeset *w, const json_t *image, const json_t *members
     if (image == NULL) {
         return 0;
     }
-    struct tails *tails = writeset_alloc(w, sizeof(*tails));
-    if (tails == NULL) {
-        return w->error;
-    }
-    for (unsigned s = 0; s < SORT_COUNT; s++) {
-        key_init(&tails->of[s]);
-        index_tail(&tails->of[s], image, (enum meta_sort)s);
-    }
-    const char *owner = json_str(image, "owner"), *manifest = json_str(image, "manifest");
-    const char *visibility = json_str_or(image, "visibility", "private");
-    bool hidden = json_bool(image, "os_hidden", false);
     struct key key;
-    index_bucket(&key, hidden, 'a', NULL, NULL);
-    int rc = add_all(w, out, &key, tails);
-    if (rc == 0) {
-        index_bucket(&key, hidden, 'v', visibility, NULL);
-        rc = add_all(w, out, &key, tails);
-    }
-    if (rc == 0 && owner != NULL) {
-        index_bucket(&key, hidden, 'o', owner, NULL);
-        rc = add_all(w, out, &key, tails);
-    }
-    if (rc == 0 && owner != NULL) {
-        index_bucket(&key, hidden, 'w', owner, visibility);
-        rc = add_one(w, out, &key, tails, SORT_CREATED_AT);
-    }
-    if (rc == 0) {
-        rc = add_tags(w, out, hidden, json_arr(image, "tags"), tails);
-    }
-    if (rc == 0 && strcmp(visibility, "shared") == 0) {
-        rc = add_members(w, out, hidden, members, tails);
-    }
+    const char *manifest = json_str(image, "manifest");
+    int rc = keys_of(w, image, members, 0, SORT_COUNT, out);
     if (rc == 0 && manifest != NULL) {
         key_of_manifest(&key, manifest, json_str_or(image, "id", ""));
         rc = add_key(w, out, DB_MANIFEST, &key);

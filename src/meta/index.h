@@ -43,6 +43,9 @@ struct index_keys {
 /* @members: records of its members (only counted while shared); @image NULL gives none. */
 int index_keys_of(struct writeset *w, const json_t *image, const json_t *members,
                   struct index_keys *out);
+/* Those in one sort's index, in no order. */
+int index_keys_in(struct writeset *w, const json_t *image, const json_t *members,
+                  enum meta_sort sort, struct index_keys *out);
 /* Write only what differs. */
 void index_change(struct writeset *w, const struct index_keys *before,
                   const struct index_keys *after);

@@ -13,14 +13,15 @@ struct digest;
 struct meta {
     struct fsm fsm;
     struct kv *kv;
-    struct digest *digest;       /* apply pool */
-    struct fsm_point at;         /* apply pool: what is applied */
-    bool broken;                 /* apply pool: an import failed half-way; nothing may be applied */
-    _Atomic uint64_t applied;    /* at.index, for any thread */
-    _Atomic uint64_t directory;  /* changes of the directory and settings, from 1 */
-    atomic_bool no_creates;      /* any thread */
-    _Atomic uint64_t damaged;    /* records whose CRC or form was wrong, any thread */
-    struct consensus *consensus; /* control loop */
+    struct digest *digest;      /* apply pool */
+    struct fsm_point at;        /* apply pool: what is applied */
+    size_t run_bytes;           /* apply pool: of index keys that an import puts in order at once */
+    bool broken;                /* apply pool: an import failed half-way; nothing may be applied */
+    _Atomic uint64_t applied;   /* at.index, for any thread */
+    _Atomic uint64_t directory; /* changes of the directory and settings, from 1 */
+    atomic_bool no_creates;     /* any thread */
+    _Atomic uint64_t damaged;   /* records whose CRC or form was wrong, any thread */
+    struct consensus *consensus;    /* control loop */
     _Atomic(struct loop *) control; /* any thread; loops outlive us */
     /* Watches come and go on their loops and are told from the apply pool. The lock is held for a
      * few pointer moves only, never around I/O or a callback; the alternative, a hop over the
@@ -29,6 +30,7 @@ struct meta {
     struct list watches; /* of struct watch_slot */
 };
 
+enum { META_RUN_BYTES = 48 * 1024 * 1024 };
 enum { META_ALL_KINDS = 127, WATCH_MANIFESTS_MAX = 65536 };
 
 /* Manifests whose images' data changed; a failed or overlong list stands for all of them. */

@@ -161,6 +161,7 @@ int meta_open(struct kv *kv, struct meta **out, struct err *err)
         return rc != 0 ? rc : err_set(err, TSR_ENOMEM, "%s", err_text(TSR_ENOMEM));
     }
     m->fsm.ops = &ops;
+    m->run_bytes = META_RUN_BYTES;
     m->kv = kv;
     m->digest = digest;
     m->at = at;

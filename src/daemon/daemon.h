@@ -197,6 +197,8 @@ int form_run(struct daemon *d);
 
 /* daemon.c: store and log alone, without threads and links. */
 int daemon_open_facts(struct daemon *d, struct err *err);
+/* main.c: no other process uses data_dir from now on. 0, or the exit code: told. */
+int data_dir_hold(struct daemon *d);
 /* recover.c: tesserad --recover. @index: as the operator typed it, or NULL to only tell. Returns
  * the exit code. */
 int recover_run(struct daemon *d, const char *index);
@@ -206,7 +208,7 @@ int exit_code_of(int rv);
 /* sysexits-like codes that a service manager can tell apart (docs/operations.md). */
 enum {
     EXIT_CONFIG = 78,    /* bad settings or certificate: operator needed */
-    EXIT_ADDRESS = 69,   /* an address is in use */
+    EXIT_ADDRESS = 69,   /* an address or the data directory is in use */
     EXIT_DAMAGED = 65,   /* log, vote or store can not be vouched for: operator needed */
     EXIT_VERSION = 76,   /* the log holds what only a newer version knows: operator needed */
     EXIT_RESOURCES = 71, /* out of memory, threads or file descriptors */

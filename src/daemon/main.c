@@ -85,6 +85,18 @@ static void raise_file_limit(void)
     }
 }
 
+int data_dir_hold(struct daemon *d)
+{
+    char path[PATH_BYTES];
+    path_join(path, d->cfg.data_dir, "lock");
+    int rv = fs_hold(path);
+    if (rv != 0) {
+        log_error("daemon", "data_dir %s can not be used: %s", d->cfg.data_dir,
+                  rv == TSR_EEXIST ? "another process runs on it" : err_text(rv));
+    }
+    return rv != 0 ? exit_code_of(rv) : 0;
+}
+
 /* Form or run. A host that was just formed starts anew in the same process (same pid), so that
  * everything is built from what is on disk, in one way. */
 static int run(struct daemon *d)
@@ -94,6 +106,10 @@ static int run(struct daemon *d)
     if (rv != 0) {
         log_error("daemon", "data_dir %s can not be made: %s", d->cfg.data_dir, err_text(rv));
         return rv == TSR_EEXIST ? EXIT_CONFIG : exit_code_of(rv);
+    }
+    rv = data_dir_hold(d);
+    if (rv != 0) {
+        return rv;
     }
     rv = uv_loop_create("control", &d->control);
     if (rv != 0) {

@@ -10,25 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "daemon/daemon.h"
 #include "tessera/base/assert.h"
 #include "tessera/base/str.h"
-
-static bool answers(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool good = fd >= 0 && str_copy(address.sun_path, sizeof(address.sun_path), path) &&
-                connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    return good;
-}
 
 static int refuse(int code, const char *reason)
 {
@@ -77,13 +63,14 @@ static int decide(struct daemon *d, const struct consensus_status *st, const cha
 int recover_run(struct daemon *d, const char *index)
 {
     struct err err = {0};
-    if (answers(d->cfg.admin_socket)) {
-        return refuse(EXIT_ADDRESS, "this host runs: stop it first");
+    int rv = data_dir_hold(d);
+    if (rv != 0) {
+        return refuse(rv, "nothing was changed; if this host runs, stop it first");
     }
     if (uv_loop_create("control", &d->control) != 0) {
         return refuse(EXIT_RESOURCES, "out of memory");
     }
-    int rv = host_files_load(d->cfg.data_dir, &d->files, &err);
+    rv = host_files_load(d->cfg.data_dir, &d->files, &err);
     if (rv == TSR_ENOENT) {
         return refuse(EXIT_CONFIG, "this host is in no cluster");
     }

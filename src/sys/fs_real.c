@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -270,4 +271,19 @@ struct fs *fs_real(void)
     };
     static struct fs real = {&ops};
     return &real;
+}
+
+/* The lock goes with the descriptor, which nobody closes. */
+int fs_hold(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return last_error();
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        return 0;
+    }
+    int rv = errno == EWOULDBLOCK ? TSR_EEXIST : last_error();
+    (void)close(fd);
+    return rv;
 }

@@ -137,6 +137,20 @@ def start_without(cluster, library, kind, nth):
         return hit, code, end, [line.split(" ", 1)[1].strip() for line in f if " ERROR " in line]
 
 
+def second_process(cluster):
+    """Of host1's data_dir, with addresses of its own: exit code, and whether its log gives the reason."""
+    host, config = cluster.host("host1"), os.path.join(cluster.dir, "second.conf")
+    with open(host["config_file"], encoding="utf-8") as f:
+        lines = [line for line in f if not line.startswith(("api_listen", "peer_listen", "raft_listen", "admin_socket", "log_file"))]
+    port = lib.free_port_base(1)
+    lines += [f"{key}_listen = 127.0.0.1:{port + 100 * n}\n" for n, key in enumerate(("api", "peer", "raft"))]
+    with open(config, "w", encoding="utf-8") as f:
+        f.writelines(lines + [f"admin_socket = {config}.sock\n"])
+    done = subprocess.run([os.path.join(lib.BIN, "tesserad"), "--config", config], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20, check=False)
+    return done.returncode, "another process runs on it" in done.stdout
+
+
 def without(cluster, results):
     """F09: the N-th file, socket or thread of a start is refused: it ends with 71 and one reason, or works; nothing is
     damaged. LONG=1 takes every N."""
@@ -164,6 +178,9 @@ def without(cluster, results):
     cluster.start("host1")
     results.check("F09 then it starts as if nothing had been", cluster.await_ready(20) is not None)
     downloads(cluster, results, "F09", [image])
+    results.equal("F34 a second process on the same data_dir is refused before it opens anything there",
+                  second_process(cluster), (69, True))
+    downloads(cluster, results, "F34", [image])
 
 
 if __name__ == "__main__":

@@ -89,5 +89,8 @@ int fs_read_file(struct fs *fs, const char *path, size_t max, char **data_out, s
 
 /* The process's real file system; one object, never freed. */
 struct fs *fs_real(void);
+/* From now until the process ends or executes another program, no other process holds the file
+ * @path, which is made if absent. 0; TSR_EEXIST: one does. */
+int fs_hold(const char *path);
 
 #endif

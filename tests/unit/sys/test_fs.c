@@ -1,6 +1,8 @@
 #include "test.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tessera/sys/fs.h"
 
@@ -202,8 +204,30 @@ static void a_file_over_the_limit_is_not_read(void **state)
     check_code(fs_read_file(fs, test_path(dir, "none"), 1, &data, &size), TSR_ENOENT);
 }
 
+static int held_elsewhere(const char *path)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(fs_hold(path) == TSR_EEXIST ? 7 : 0);
+    }
+    check(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void what_one_process_holds_no_other_holds(void **state)
+{
+    (void)state;
+    const char *path = test_path(dir, "lock");
+    check_int(held_elsewhere(path), 0); /* it ended: nobody holds it */
+    check_ok(fs_hold(path));
+    check_int(held_elsewhere(path), 7);
+    check_code(fs_hold(test_path(dir, "none/lock")), TSR_ENOENT);
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, setup)
 TEST_MAIN(CASE(what_is_written_is_read_back), CASE(a_missing_directory_is_told_from_everywhere),
           CASE(directories_are_made_with_their_parents),
           CASE(a_directory_is_listed_until_the_caller_says_stop),
-          CASE(a_file_is_written_whole_or_not_at_all), CASE(a_file_over_the_limit_is_not_read))
+          CASE(a_file_is_written_whole_or_not_at_all), CASE(a_file_over_the_limit_is_not_read),
+          CASE(what_one_process_holds_no_other_holds))

@@ -34,34 +34,20 @@ static bool is_of(const json_t *record, const char *user)
     return strcmp(json_str_or(record, "user_id", ""), user) == 0;
 }
 
+static json_t *rule_listed(struct api_req *r, const json_t *record)
+{
+    bool wanted = is_of(record, r->args[0]);
+    for (size_t k = 0; k < array_len(fields); k++) {
+        wanted = wanted && ident_filter_text(r, fields[k], json_str(record, fields[k]));
+    }
+    return wanted ? rule_json(r, record) : NULL;
+}
+
 void ident_access_list(struct api_req *r)
 {
-    struct meta_view *view;
-    json_t *all = NULL, *record;
-    size_t i;
-    if ((!ident_self(r, r->args[0]) && !ident_admin(r, "identity:list_access_rules")) ||
-        (view = api_view(r)) == NULL) {
-        return;
+    if (ident_self(r, r->args[0]) || ident_admin(r, "identity:list_access_rules")) {
+        ident_list(r, "access_rule", "access_rules", rule_listed);
     }
-    int rv = meta_dir_list(view, "access_rule", "", "", IDENT_LIST_MAX, &all);
-    meta_view_close(view);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-        return;
-    }
-    json_t *list = json_array();
-    json_array_foreach(all, i, record)
-    {
-        bool wanted = is_of(record, r->args[0]);
-        for (size_t k = 0; k < array_len(fields); k++) {
-            wanted = wanted && ident_filter_text(r, fields[k], json_str(record, fields[k]));
-        }
-        if (wanted) {
-            (void)json_array_append_new(list, rule_json(r, record));
-        }
-    }
-    json_decref(all);
-    ident_reply_list(r, "access_rules", list);
 }
 
 /* The record if it is that user's; else replied and NULL. */

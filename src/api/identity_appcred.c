@@ -74,31 +74,18 @@ static bool is_own(struct api_req *r, const char *action)
 /* --- reading
  * ------------------------------------------------------------------------------------------- */
 
+static json_t *appcred_listed(struct api_req *r, const json_t *record)
+{
+    bool wanted = strcmp(json_str_or(record, "user_id", ""), r->args[0]) == 0 &&
+                  ident_filter_text(r, "name", json_str(record, "name"));
+    return wanted ? appcred_json(r, record) : NULL;
+}
+
 void ident_appcred_list(struct api_req *r)
 {
-    struct meta_view *view;
-    json_t *all = NULL, *record;
-    size_t i;
-    if ((!ident_self(r, r->args[0]) && !ident_admin(r, "identity:list_application_credentials")) ||
-        (view = api_view(r)) == NULL) {
-        return;
+    if (ident_self(r, r->args[0]) || ident_admin(r, "identity:list_application_credentials")) {
+        ident_list(r, "appcred", "application_credentials", appcred_listed);
     }
-    int rv = meta_dir_list(view, "appcred", "", "", IDENT_LIST_MAX, &all);
-    meta_view_close(view);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-        return;
-    }
-    json_t *list = json_array();
-    json_array_foreach(all, i, record)
-    {
-        if (strcmp(json_str_or(record, "user_id", ""), r->args[0]) == 0 &&
-            ident_filter_text(r, "name", json_str(record, "name"))) {
-            (void)json_array_append_new(list, appcred_json(r, record));
-        }
-    }
-    json_decref(all);
-    ident_reply_list(r, "application_credentials", list);
 }
 
 /* The record if it is that user's; else replied and NULL. */

@@ -35,6 +35,32 @@ void ident_reply_list(struct api_req *r, const char *kinds, json_t *items)
                        http_path(r->http), query[0] != '\0' ? "?" : "", query, "next", "previous"));
 }
 
+void ident_list(struct api_req *r, const char *kind, const char *kinds, ident_shown shown)
+{
+    struct meta_view *view = api_view(r);
+    json_t *all = NULL, *record;
+    size_t i;
+    if (view == NULL) {
+        return;
+    }
+    int rv = meta_dir_list(view, kind, "", "", IDENT_LIST_MAX, &all);
+    meta_view_close(view);
+    if (rv != 0) {
+        api_error(r, rv, NULL);
+        return;
+    }
+    json_t *list = json_array();
+    json_array_foreach(all, i, record)
+    {
+        json_t *item = shown(r, record);
+        if (item != NULL) {
+            (void)json_array_append_new(list, item);
+        }
+    }
+    json_decref(all);
+    ident_reply_list(r, kinds, list);
+}
+
 void ident_reply_one(struct api_req *r, int status, const char *kind, json_t *object)
 {
     api_json(r, status, json_pack("{s:o}", kind, object));

@@ -22,32 +22,19 @@ json_t *ident_domain_json(struct api_req *r, const json_t *record)
 /* --- reading
  * ------------------------------------------------------------------------------------------ */
 
+static json_t *domain_listed(struct api_req *r, const json_t *record)
+{
+    bool wanted = ident_rules(r, json_str(record, "id")) &&
+                  ident_filter_text(r, "name", json_str(record, "name")) &&
+                  ident_filter_bool(r, "enabled", json_bool(record, "enabled", true));
+    return wanted ? ident_domain_json(r, record) : NULL;
+}
+
 void ident_domain_list(struct api_req *r)
 {
-    struct meta_view *view;
-    json_t *all = NULL, *record;
-    size_t i;
-    if ((!ident_domain_admin(r) && !ident_admin(r, "identity:list_domains")) ||
-        (view = api_view(r)) == NULL) {
-        return;
+    if (ident_domain_admin(r) || ident_admin(r, "identity:list_domains")) {
+        ident_list(r, "domain", "domains", domain_listed);
     }
-    int rv = meta_dir_list(view, "domain", "", "", IDENT_LIST_MAX, &all);
-    meta_view_close(view);
-    if (rv != 0) {
-        api_error(r, rv, NULL);
-        return;
-    }
-    json_t *list = json_array();
-    json_array_foreach(all, i, record)
-    {
-        if (ident_rules(r, json_str(record, "id")) &&
-            ident_filter_text(r, "name", json_str(record, "name")) &&
-            ident_filter_bool(r, "enabled", json_bool(record, "enabled", true))) {
-            (void)json_array_append_new(list, ident_domain_json(r, record));
-        }
-    }
-    json_decref(all);
-    ident_reply_list(r, "domains", list);
 }
 
 static bool is_own_domain(const struct caller *c, const char *id)

@@ -14,6 +14,9 @@ void ident_url(struct api_req *r, char out[IDENT_URL_MAX]);
 json_t *ident_links(struct api_req *r, const char *kinds, const char *id);
 /* {"<kinds>": [...], "links": {...}}: reply 200. Takes @items; NULL is "out of memory". */
 void ident_reply_list(struct api_req *r, const char *kinds, json_t *items);
+/* Replies with all records of @kind, as @shown makes them; it returns NULL for what is left out. */
+typedef json_t *(*ident_shown)(struct api_req *r, const json_t *record);
+void ident_list(struct api_req *r, const char *kind, const char *kinds, ident_shown shown);
 /* {"<kind>": object}. Takes @object. */
 void ident_reply_one(struct api_req *r, int status, const char *kind, json_t *object);
 

@@ -97,6 +97,8 @@ bool api_cors(struct api_req *r);
 /* A view for this request's reads; on failure the error was replied and NULL is returned. */
 struct meta_view *api_view(struct api_req *r);
 
+/* X-Tessera-Stale, where the reply is; for those that api_json_text does not make. */
+void api_set_stale(struct api_req *r);
 /* Replies (reply.c); each ends the request. */
 void api_json(struct api_req *r, int status, json_t *body); /* takes the reference */
 void api_json_text(struct api_req *r, int status, const char *text, size_t size);

@@ -26,8 +26,6 @@ bool image_upload_again(struct api_req *r);
 void image_task_made(struct api_req *r, const char *id);
 /* Location, absolute, of what is at @path. In image_v2.c. */
 void image_set_location(struct api_req *r, const char *path);
-/* X-Tessera-Stale on replies that api_json does not make. */
-void image_set_stale(struct api_req *r);
 
 /* The name of the cluster's store as JSON text, malloc'ed; NULL when out of memory. */
 char *image_store_text(const struct api_req *r);

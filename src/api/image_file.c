@@ -348,7 +348,7 @@ static void download_head(struct api_req *r, const struct image_download_info *i
         http_set_header(r->http, "Content-Range", range);
     }
     http_set_header(r->http, "Accept-Ranges", "bytes");
-    image_set_stale(r);
+    api_set_stale(r);
     http_begin(r->http, info->partial ? 206 : 200, "application/octet-stream", info->length);
 }
 
@@ -389,7 +389,7 @@ static bool download_without_data(struct api_req *r, const json_t *record, const
         return true;
     }
     if (info.empty) {
-        image_set_stale(r);
+        api_set_stale(r);
         api_empty(r, 204);
         return true;
     }

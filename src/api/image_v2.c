@@ -85,17 +85,6 @@ bool image_media_is(const char *content_type, const char *media)
     return size == strlen(media) && strncasecmp(content_type, media, size) == 0;
 }
 
-void image_set_stale(struct api_req *r)
-{
-    if (r->stale) {
-        struct cluster_health health;
-        char value[32];
-        cluster_health(r->o->cluster, &health);
-        (void)snprintf(value, sizeof(value), "%llu", (unsigned long long)(health.stale_ms / 1000));
-        http_set_header(r->http, "X-Tessera-Stale", value);
-    }
-}
-
 /* The cluster is one store; an image with data is in it. */
 static void add_stores(const struct api_req *r, json_t *image)
 {

@@ -32,7 +32,7 @@ void api_json(struct api_req *r, int status, json_t *body)
     free(text);
 }
 
-void api_json_text(struct api_req *r, int status, const char *text, size_t size)
+void api_set_stale(struct api_req *r)
 {
     if (r->stale) {
         struct cluster_health health;
@@ -41,6 +41,11 @@ void api_json_text(struct api_req *r, int status, const char *text, size_t size)
         (void)snprintf(value, sizeof(value), "%llu", (unsigned long long)(health.stale_ms / 1000));
         http_set_header(r->http, "X-Tessera-Stale", value);
     }
+}
+
+void api_json_text(struct api_req *r, int status, const char *text, size_t size)
+{
+    api_set_stale(r);
     set_vary(r);
     http_reply(r->http, status, "application/json", text, size);
     api_replied(r);

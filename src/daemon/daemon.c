@@ -6,7 +6,6 @@
  * endpoint and leadership, let requests finish, close. A fatal error of consensus (a failed write
  * or sync of the log, a damaged file) ends the process at once with a code of its own: what is on
  * disk is what the next start checks. */
-#include <stdio.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +20,7 @@
 #include "tessera/sys/signal.h"
 
 enum {
-    CLOSE_GRACE_MS = 15000,           /* closing parts takes no longer */
     CHUNK_RESERVE = 64 * 1024 * 1024, /* left free on the data file system */
-    META_RESERVE = 16 * 1024 * 1024,  /* with less, changes wait until there is more */
     RESOLVE_THREADS = 2,
     SPOOL_THREADS = 2,
 };
@@ -87,230 +84,6 @@ static int open_tls(struct daemon *d, struct err *err)
         return rv;
     }
     return 0;
-}
-
-/* --- facts: store, log, links
- * ------------------------------------------------------------------------------ */
-
-static int open_meta(struct daemon *d, struct err *err)
-{
-    char path[PATH_BYTES];
-    struct kv *kv = NULL;
-    path_join(path, d->cfg.data_dir, "meta");
-    damage_set(&d->damage, "STATE_DAMAGED", "");
-    int rv = fs_mkdirs(fs_real(), path);
-    if (rv == 0) {
-        rv = kv_lmdb_open(path, (uint64_t)d->cfg.metadata_map_bytes, meta_databases,
-                          meta_database_count, KV_SYNC_LATE, &kv);
-    }
-    if (rv != 0) {
-        return err_set(err, rv, "the metadata store in %s can not be opened: %s", path,
-                       err_text(rv));
-    }
-    rv = meta_open(kv, &d->meta, err);
-    if (rv == 0) {
-        kv_lmdb_reserve(kv, META_RESERVE);
-    }
-    if (rv == 0) {
-        damage_set(&d->damage, "", "");
-    }
-    return rv;
-}
-
-static void net_send(struct consensus_net *net, uint64_t to, const char *address, const void *data,
-                     size_t size)
-{
-    struct daemon *d = container_of(net, struct daemon, net);
-    raft_links_send(d->links, to, address, data, size);
-}
-
-static size_t net_queued(struct consensus_net *net, uint64_t to)
-{
-    struct daemon *d = container_of(net, struct daemon, net);
-    return raft_links_queued(d->links, to);
-}
-
-static const struct consensus_net_ops net_ops = {.send = net_send, .queued = net_queued};
-
-static int link_receive(void *arg, uint64_t from, const void *data, size_t size)
-{
-    struct daemon *d = arg;
-    return d->consensus != NULL ? consensus_receive(d->consensus, from, data, size) : 0;
-}
-
-static void link_disconnected(void *arg, uint64_t from)
-{
-    struct daemon *d = arg;
-    if (d->consensus != NULL) {
-        consensus_disconnected(d->consensus, from);
-    }
-    if (d->cluster != NULL) {
-        cluster_disconnected(d->cluster, from);
-    }
-}
-
-static int link_admit(void *arg, uint64_t from, const struct peer_life *life, bool live)
-{
-    struct daemon *d = arg;
-    return d->cluster != NULL ? cluster_admit(d->cluster, from, life, live) : 0;
-}
-
-static void link_refused(void *arg, uint64_t to, int code)
-{
-    struct daemon *d = arg;
-    log_warn("daemon", "host=%llu refuses this process: %s", (unsigned long long)(to >> 16),
-             code == TSR_EEXIST ? "another one of this host is alive"
-                                : "its disk is a copy or old");
-    if (d->cluster != NULL) {
-        cluster_life_refused(d->cluster, code);
-    }
-}
-
-static int open_links(struct daemon *d, struct err *err)
-{
-    struct raft_link_options options = {
-        .loop = d->control,
-        .server_tls = d->raft_server_tls,
-        .client_tls = d->raft_client_tls,
-        .cluster_id = d->files.me.cluster_id,
-        .listen = d->cfg.raft_listen,
-        .self = d->files.me.raft_id,
-        .address = d->addresses.raft_address,
-        .receive = link_receive,
-        .disconnected = link_disconnected,
-        .admit = link_admit,
-        .refused = link_refused,
-        .arg = d,
-    };
-    d->net.ops = &net_ops;
-    return raft_links_new(&options, &d->links, err);
-}
-
-static void on_leader(void *arg, uint64_t term)
-{
-    struct daemon *d = arg;
-    if (d->cluster != NULL) {
-        cluster_on_leader(d->cluster, term);
-    }
-}
-
-static void on_lost(void *arg)
-{
-    struct daemon *d = arg;
-    if (d->cluster != NULL) {
-        cluster_on_lost(d->cluster);
-    }
-}
-
-/* Damage met while running: what is on disk is not to be trusted as it is. */
-static void on_fatal(void *arg, int code, const char *reason)
-{
-    struct daemon *d = arg;
-    if (code == TSR_ECORRUPT && rejoin_possible(d)) {
-        damage_rebuild(d, meta_damaged(d->meta) > 0 ? "STATE_DAMAGED" : "LOG_DAMAGED", reason,
-                       false);
-    }
-    log_error("daemon", "this host stops: %s (%s)", reason, err_name(code));
-    _exit(code == TSR_ECORRUPT ? EXIT_DAMAGED : code == TSR_ENOTSUP ? EXIT_VERSION : EXIT_DISK);
-}
-
-void daemon_twice(void)
-{
-    log_error("daemon",
-              "this host stops: another process with its identity is alive. Is data_dir a "
-              "copy of that one's? Stop one of the two; a second host needs a data_dir of "
-              "its own, and joins with a token");
-    _exit(EXIT_TWICE);
-}
-
-static void on_twice(void *arg)
-{
-    (void)arg;
-    daemon_twice();
-}
-
-static void on_rebuild(void *arg, const char *code, const char *reason)
-{
-    damage_rebuild(arg, code, reason, false);
-}
-
-/* From the first start of an incarnation on, an empty raft/ is damage: it may have voted. */
-static int prepare_raft(struct daemon *d, const char *path, struct err *err)
-{
-    if (!d->files.fresh) {
-        return consensus_prepared(fs_real(), path)
-                   ? 0
-                   : err_set(err, TSR_ECORRUPT, "term, vote and log are missing in raft/");
-    }
-    int rv = consensus_prepare(fs_real(), path);
-    if (rv == 0) {
-        d->files.fresh = false;
-        rv = host_files_store(d->cfg.data_dir, &d->files);
-    }
-    return rv == 0 ? 0 : err_set(err, rv, "%s can not be made", path);
-}
-
-/* What is told of this process, so that the others notice a second one (cluster/life.c). */
-static void begin_life(struct daemon *d)
-{
-    struct consensus_status *st = malloc(sizeof(*st));
-    tsr_assert(st != NULL);
-    consensus_status(d->consensus, st);
-    d->life.log_end = st->last_index;
-    d->life.mark = loop_random_u64(d->control) >> 1 | 1; /* not 0, and a number in JSON */
-    free(st);
-    if (d->links != NULL) {
-        raft_links_set_life(d->links, &d->life);
-    }
-}
-
-static int open_consensus(struct daemon *d, struct err *err)
-{
-    char path[PATH_BYTES];
-    path_join(path, d->cfg.data_dir, "raft");
-    damage_set(&d->damage, "LOG_DAMAGED", "");
-    int rv = prepare_raft(d, path, err);
-    if (rv == 0) {
-        rv = consensus_begin(fs_real(), path, &d->life.starts);
-        rv = rv == TSR_ECORRUPT ? 0 : rv; /* consensus_open says why */
-    }
-    if (rv != 0) {
-        return rv;
-    }
-    struct consensus_options options = {
-        .loop = d->control,
-        .log_pool = d->log_pool,
-        .apply_pool = d->apply_pool,
-        .disk_pool = d->disk_pool,
-        .fs = fs_real(),
-        .dir = path,
-        .fsm = meta_fsm(d->meta),
-        .net = &d->net,
-        .events = {.on_leader = on_leader, .on_lost = on_lost, .on_fatal = on_fatal},
-        .arg = d,
-        .self = d->files.me.raft_id,
-        .address = d->addresses.raft_address,
-        .election_ms = (unsigned)d->cfg.election_ms,
-        .heartbeat_ms = (unsigned)d->cfg.heartbeat_ms,
-        .snapshot_entries = (uint64_t)d->cfg.snapshot_entries,
-        .snapshot_bytes = (uint64_t)d->cfg.snapshot_log_bytes,
-        .snapshot_trailing = (uint64_t)d->cfg.snapshot_trailing,
-        .segment_bytes = (uint64_t)d->cfg.log_segment_bytes,
-        .window_bytes = 4 * 1024 * 1024,
-    };
-    rv = consensus_open(&options, &d->consensus, err);
-    if (rv == 0) {
-        damage_set(&d->damage, "", "");
-        meta_attach(d->meta, d->consensus, d->control);
-        begin_life(d);
-    }
-    return rv;
-}
-
-int daemon_open_facts(struct daemon *d, struct err *err)
-{
-    int rv = open_meta(d, err);
-    return rv == 0 ? open_consensus(d, err) : rv;
 }
 
 /* --- bytes
@@ -379,6 +152,26 @@ static int open_chunks(struct daemon *d, struct err *err)
 /* --- services
  * -----------------------------------------------------------------------------------------------------
  */
+
+void daemon_twice(void)
+{
+    log_error("daemon",
+              "this host stops: another process with its identity is alive. Is data_dir a "
+              "copy of that one's? Stop one of the two; a second host needs a data_dir of "
+              "its own, and joins with a token");
+    _exit(EXIT_TWICE);
+}
+
+static void on_twice(void *arg)
+{
+    (void)arg;
+    daemon_twice();
+}
+
+static void on_rebuild(void *arg, const char *code, const char *reason)
+{
+    damage_rebuild(arg, code, reason, false);
+}
 
 static void leader_minute(void *arg)
 {
@@ -466,8 +259,8 @@ static int open_all(struct daemon *d, struct err *err)
 {
     int rv;
     if ((rv = open_threads(d, err)) != 0 || (rv = open_tls(d, err)) != 0 ||
-        (rv = open_meta(d, err)) != 0 || (rv = open_chunks(d, err)) != 0 ||
-        (rv = open_links(d, err)) != 0 || (rv = open_consensus(d, err)) != 0 ||
+        (rv = facts_open_meta(d, err)) != 0 || (rv = open_chunks(d, err)) != 0 ||
+        (rv = facts_open_links(d, err)) != 0 || (rv = facts_open_consensus(d, err)) != 0 ||
         (rv = open_services(d, err)) != 0 || (rv = init_load(d, err)) != 0 ||
         (rv = open_workers(d, err)) != 0) {
         return rv;
@@ -493,133 +286,9 @@ static int start_all(struct daemon *d, struct err *err)
     return 0;
 }
 
-/* --- stopping
- * ---------------------------------------------------------------------------------------------------------
+/* --- life
+ * ---------------------------------------------------------------------------------------------
  */
-
-static void links_closed(void *arg)
-{
-    struct daemon *d = arg;
-    timer_stop(&d->stop_timer);
-    timer_stop(&d->init_timer);
-    timer_stop(&d->hosts_timer);
-    signals_stop();
-    uv_loop_stop(d->control);
-}
-
-static void consensus_closed(void *arg)
-{
-    struct daemon *d = arg;
-    d->consensus = NULL;
-    raft_links_close(d->links, links_closed, d);
-}
-
-static void cluster_closed(void *arg)
-{
-    struct daemon *d = arg;
-    d->cluster = NULL;
-    meta_detach(d->meta);
-    consensus_close(d->consensus, consensus_closed, d);
-}
-
-static void peers_closed(void *arg)
-{
-    struct daemon *d = arg;
-    cluster_close(d->cluster, cluster_closed, d);
-}
-
-static void keeper_closed(void *arg)
-{
-    struct daemon *d = arg;
-    d->keeper = NULL;
-    peer_client_close(d->peers, peers_closed, d);
-}
-
-struct closed_task {
-    struct task task;
-    struct daemon *d;
-};
-
-static void worker_closed_run(struct task *task)
-{
-    struct closed_task *t = container_of(task, struct closed_task, task);
-    struct daemon *d = t->d;
-    free(t);
-    if (--d->workers_open > 0) {
-        return;
-    }
-    keystone_stop(d->keystone); /* no client waits any more */
-    if (d->keeper != NULL) {
-        keystone_keeper_close(d->keeper, keeper_closed, d);
-    } else {
-        keeper_closed(d);
-    }
-}
-
-void daemon_worker_closed(struct daemon *d)
-{
-    struct closed_task *t = malloc(sizeof(*t));
-    tsr_assert(t != NULL);
-    *t = (struct closed_task){.task = {.run = worker_closed_run}, .d = d};
-    loop_post(d->control, &t->task);
-}
-
-static void replicator_closed_run(struct task *task)
-{
-    struct closed_task *t = container_of(task, struct closed_task, task);
-    struct daemon *d = t->d;
-    free(t);
-    for (unsigned i = 0; i < d->worker_count; i++) {
-        worker_close(&d->workers[i]);
-    }
-}
-
-static void replicator_closed(void *arg)
-{
-    struct daemon *d = arg;
-    struct closed_task *t = malloc(sizeof(*t));
-    tsr_assert(t != NULL);
-    *t = (struct closed_task){.task = {.run = replicator_closed_run}, .d = d};
-    loop_post(d->control, &t->task);
-}
-
-static void close_replicator_run(struct task *task)
-{
-    struct closed_task *t = container_of(task, struct closed_task, task);
-    struct daemon *d = t->d;
-    free(t);
-    replicator_close(d->replicator, replicator_closed, d);
-}
-
-static void drained(void *arg)
-{
-    struct daemon *d = arg;
-    struct closed_task *t = malloc(sizeof(*t));
-    tsr_assert(t != NULL);
-    d->replicator_seen = NULL;
-    *t = (struct closed_task){.task = {.run = close_replicator_run}, .d = d};
-    loop_post(d->workers[0].loop, &t->task); /* the replicator lives there */
-}
-
-/* Something did not close in time: nothing acknowledged is lost by going now. */
-static void on_stop_timer(struct timer *timer)
-{
-    (void)timer;
-    log_warn("daemon", "stopping took too long: leaving at once");
-    _exit(0);
-}
-
-static void on_stop(void *arg)
-{
-    struct daemon *d = arg;
-    if (atomic_exchange(&d->stopping, true)) {
-        return;
-    }
-    log_info("daemon", "stopping");
-    atomic_store(&d->draining, true);
-    timer_start(&d->stop_timer, (uint64_t)d->cfg.drain_timeout_ms + CLOSE_GRACE_MS);
-    cluster_drain(d->cluster, 3000, drained, d);
-}
 
 static void on_reload(void *arg)
 {
@@ -749,7 +418,7 @@ int daemon_run(struct daemon *d)
     the_daemon = d;
     (void)sigaction(SIGBUS, &bus, NULL);
     kv_on_damage(page_damaged);
-    timer_init(&d->stop_timer, d->control, on_stop_timer);
+    stop_init(d);
     int rv = d->files.discard ? damage_resume(d) : 0;
     if (rv == 0 && damage_load(d->cfg.data_dir, &d->damage) == 0) {
         _exit(noted_damage(d));
@@ -763,7 +432,7 @@ int daemon_run(struct daemon *d)
     if (rv != 0) {
         _exit(start_failed(d, rv, &err));
     }
-    if (signals_start(d->control, on_stop, on_reload, d) != 0) {
+    if (signals_start(d->control, stop_begin, on_reload, d) != 0) {
         return EXIT_CONFIG;
     }
     log_info("daemon", "host %s id=%llu api=%s peers=%s raft=%s version=%s", d->files.me.name,

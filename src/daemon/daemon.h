@@ -195,8 +195,15 @@ void rejoin_stop(struct rejoin *r); /* NULL is fine */
  * anew. */
 int form_run(struct daemon *d);
 
-/* daemon.c: store and log alone, without threads and links. */
-int daemon_open_facts(struct daemon *d, struct err *err);
+/* facts.c: each when what it is made of is there; or store and log alone, without threads and
+ * links. */
+int facts_open_meta(struct daemon *d, struct err *err);
+int facts_open_links(struct daemon *d, struct err *err);
+int facts_open_consensus(struct daemon *d, struct err *err);
+int facts_open(struct daemon *d, struct err *err);
+/* stop.c: SIGTERM, once open (@arg is the daemon). */
+void stop_init(struct daemon *d);
+void stop_begin(void *arg);
 /* main.c: no other process uses data_dir from now on. 0, or the exit code: told. */
 int data_dir_hold(struct daemon *d);
 /* recover.c: tesserad --recover. @index: as the operator typed it, or NULL to only tell. Returns

@@ -78,7 +78,7 @@ int recover_run(struct daemon *d, const char *index)
         rv = err_set(&err, TSR_ECORRUPT, "damage was noted here: take another host");
     }
     if (rv == 0) {
-        rv = daemon_open_facts(d, &err);
+        rv = facts_open(d, &err);
     }
     if (rv != 0) {
         return refuse(exit_code_of(rv), err.msg[0] != '\0' ? err.msg : err_text(rv));

@@ -118,12 +118,10 @@ static int start_prepare(struct import_job *job, const struct image_import_optio
 static int right_check(struct image_ctx *ctx, const struct image_import_options *o,
                        const struct import_request *q, struct err *err)
 {
-    if (q->kind == IMPORT_COPY && !o->caller->local_admin && !caller_is_admin(o->caller)) {
-        return err_set(err, TSR_EFORBIDDEN,
-                       "You are not authorized to complete copy_image action.");
-    }
-    return change_find(ctx, o->caller, o->id, o->location ? o->location_action : ACT_UPLOAD, NULL,
-                       err);
+    enum image_action action = o->location              ? o->location_action
+                               : q->kind == IMPORT_COPY ? ACT_COPY
+                                                        : ACT_UPLOAD;
+    return change_find(ctx, o->caller, o->id, action, NULL, err);
 }
 
 /* In the order of the contract: shape, visible, status, formats, store, right, URL. */
@@ -249,10 +247,9 @@ void image_location_add(struct image_ctx *ctx, const struct image_import_options
         change_answer(ctx, rv, NULL, &err, o.cb, o.arg);
     } else {
         o.location = true;
-        o.location_action = ctx->limits->locations_by_owners ? ACT_UPLOAD : ACT_LOCATIONS_READ;
-        if (policy_image(o.caller, ACT_LOCATIONS_READ, NULL, false, &err) == 0) {
-            o.location_action = ACT_LOCATIONS_READ; /* a service, or an administrator */
-        }
+        bool by_owner = ctx->limits->locations_by_owners &&
+                        policy_image(o.caller, ACT_LOCATIONS_ADD, NULL, false, &err) != 0;
+        o.location_action = by_owner ? ACT_UPLOAD : ACT_LOCATIONS_ADD; /* a service, or an admin */
         o.body = request;
         o.task_input = input;
         image_import_start(ctx, &o);

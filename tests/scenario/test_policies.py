@@ -10,6 +10,11 @@ V21 = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 POLICY = """# who may do what
 "delete_image": "role:admin"
 "communitize_image": "!"
+"copy_image": "role:member and project_id:%(owner)s"
+"add_image_location": "role:member and project_id:%(owner)s"
+"fetch_image_location": "!"
+"cache_list": "role:member"
+"cache_image": "!"
 get_image: "project_id:%(owner)s or 'public':%(visibility)s or role:admin"
 """
 PROPERTIES = """[^x_secret.*]
@@ -53,6 +58,17 @@ def test_policies(cluster, results, folder):
     results.equal("also that to share with everybody", patch(demo, image, "replace", "/visibility", "community"), 403)
     results.equal("what is not in the file stays as it is", patch(demo, image, "replace", "/name", "still mine"), 200)
     results.equal("administrators are not above a rule", patch(admin, image, "replace", "/visibility", "community"), 403)
+    copied = demo.create("copied").json()["id"]
+    results.equal("its upload", demo.upload(copied, lib.Body(1, 1000)).status, 204)
+    copy = {"method": {"name": "copy-image"}, "all_stores": True}
+    results.equal("copy_image may be given to owners", demo.call("POST", f"/v2/images/{copied}/import", copy).status, 202)
+    where = {"url": "http://127.0.0.1/x"}
+    reply = demo.call("POST", f"/v2/images/{image}/locations", where)
+    results.check("add_image_location may be given to owners: the URL is what is refused", reply.status == 400 and "filtering" in str(reply.json()),
+                  repr(reply))
+    results.equal("fetch_image_location may be taken from all", admin.call("GET", f"/v2/images/{copied}/locations").status, 403)
+    results.equal("cache_list may be given to members", demo.call("GET", "/v2/cache").status, 200)
+    results.equal("cache_image may be taken from all", admin.call("PUT", f"/v2/cache/{copied}").status, 403)
     other = admin.create("admin's", visibility="public").json()["id"]
     results.equal("get_image lets in whom it names", demo.show(other).status, 200)
 

@@ -133,6 +133,7 @@ int replicator_new(struct replica_ctx *ctx, struct meta *meta, struct replicator
 /* Bytes per second that repair may use on this host; 0 = no limit (at first). Applies to repairs
  * that begin later. */
 void replicator_set_rate(struct replicator *r, uint64_t bytes_per_second);
+/* As of the last tick, a second ago at most. Any thread, until the close. */
 void replicator_stats(const struct replicator *r, struct replicator_stats *out);
 void replicator_close(struct replicator *r, void (*cb)(void *arg), void *arg);
 

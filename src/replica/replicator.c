@@ -116,6 +116,22 @@ static void note_failure(struct replicator *r, const struct chunk_id *id)
     }
 }
 
+/* For replicator_stats, which other threads ask. */
+static void tell_stats(struct replicator *r)
+{
+    size_t at = 0, size;
+    const void *key;
+    void *value;
+    uint64_t missing = r->jobs.count;
+    while (map_next(&r->backoffs, &at, &key, &size, &value)) {
+        missing += map_get(&r->jobs, key, size) == NULL;
+    }
+    atomic_store(&r->told.missing, missing);
+    atomic_store(&r->told.fetching, r->running_count);
+    atomic_store(&r->told.fetched_bytes, r->stats.fetched_bytes);
+    atomic_store(&r->told.failed, r->stats.failed);
+}
+
 static void repaired_cb(void *arg, int status)
 {
     struct job *job = arg;
@@ -389,6 +405,7 @@ static void tick(struct timer *timer)
 {
     struct replicator *r = container_of(timer, struct replicator, timer);
     timer_start(&r->timer, TICK_MS);
+    tell_stats(r);
     replicator_check_sealed(r);
     replicator_check_failed(r, false);
     replicator_pins_tick(r);
@@ -456,17 +473,12 @@ void replicator_set_rate(struct replicator *r, uint64_t bytes_per_second)
 void replicator_stats(const struct replicator *r, struct replicator_stats *out)
 {
     struct chunks_stats chunks;
-    size_t at = 0, size;
-    const void *key;
-    void *value;
     chunks_stats(r->ctx->chunks, &chunks);
-    *out = r->stats;
-    out->fetching = r->running_count;
-    out->missing = r->jobs.count;
-    while (map_next(&r->backoffs, &at, &key, &size, &value)) {
-        out->missing += map_get(&r->jobs, key, size) == NULL;
-    }
-    out->present = chunks.manifest_count;
+    *out = (struct replicator_stats){.missing = atomic_load(&r->told.missing),
+                                     .fetching = atomic_load(&r->told.fetching),
+                                     .fetched_bytes = atomic_load(&r->told.fetched_bytes),
+                                     .failed = atomic_load(&r->told.failed),
+                                     .present = chunks.manifest_count};
     out->wanted = out->present + out->missing;
 }
 

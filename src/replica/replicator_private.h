@@ -2,6 +2,8 @@
 #ifndef REPLICA_REPLICATOR_PRIVATE_H
 #define REPLICA_REPLICATOR_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "replica/check_set.h"
 #include "replica/repair.h"
 #include "replica/want.h"
@@ -80,6 +82,9 @@ struct replicator {
     struct map jobs;     /* manifest -> job */
     struct map backoffs; /* manifest -> backoff */
     struct replicator_stats stats;
+    struct {
+        _Atomic uint64_t missing, fetching, fetched_bytes, failed;
+    } told; /* as of the last tick; any thread */
 
     struct chunk_req list_req, req;
     struct meta_barrier barrier;

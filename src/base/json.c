@@ -35,6 +35,40 @@ static bool depth_ok(const char *data, size_t size)
     return true;
 }
 
+static bool can_return(const json_t *value, int depth)
+{
+    const char *key;
+    json_t *inner;
+    size_t i;
+    if (json_is_string(value)) {
+        return strlen(json_string_value(value)) == json_string_length(value);
+    }
+    if (!json_is_object(value) && !json_is_array(value)) {
+        return true;
+    }
+    if (depth == JSON_DEPTH_MAX) {
+        return false;
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, inner)
+    {
+        if (!can_return(inner, depth + 1)) {
+            return false;
+        }
+    }
+    json_array_foreach(value, i, inner)
+    {
+        if (!can_return(inner, depth + 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool json_can_return(const json_t *value)
+{
+    return can_return(value, 0);
+}
+
 static void *memory_or_end(size_t size)
 {
     void *memory = malloc(size == 0 ? 1 : size);

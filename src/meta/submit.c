@@ -142,12 +142,9 @@ static int submit_encode(struct meta_submit *req, json_t *command)
         return err_set(&req->err, TSR_ETOOBIG, "A change is limited to %d bytes.",
                        COMMAND_BYTES_MAX);
     }
-    json_t *check = json_parse(req->text, size);
-    if (check == NULL) {
-        return err_set(&req->err, TSR_EINVAL, "%s", "The command is nested too deeply.");
-    }
-    json_decref(check);
-    return 0;
+    return json_can_return(command)
+               ? 0
+               : err_set(&req->err, TSR_EINVAL, "%s", "The command is nested too deeply.");
 }
 
 void meta_refuse_creates(struct meta *m, bool refuse)

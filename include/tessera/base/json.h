@@ -15,6 +15,8 @@
 void json_memory_or_end(void);
 /* Parse one JSON value (UTF-8, depth <= 64, no duplicate keys, nothing after it). NULL on error. */
 json_t *json_parse(const char *data, size_t size);
+/* Whether json_parse accepts what json_text makes of it: depth, and no 0 bytes in strings. */
+bool json_can_return(const json_t *value);
 /* Compact, keys sorted (so equal values give equal text); NULL when out of memory; caller frees. */
 char *json_text(const json_t *value, size_t *size_out);
 

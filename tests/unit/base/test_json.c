@@ -159,7 +159,29 @@ static void members_give_plain_values(void **state)
           !json_member_int(&m[4], &n));
 }
 
-TEST_MAIN(cmocka_unit_test(members_are_found_without_a_tree),
+static void what_json_parse_would_refuse_can_not_return(void **state)
+{
+    (void)state;
+    json_t *zero = json_stringn("a\0b", 3), *deep = json_array();
+    check(!json_can_return(zero));
+    for (int i = 1; i <= 64; i++) {
+        char *text = json_text(deep, NULL);
+        json_t *again = json_parse(text, strlen(text));
+        check(json_can_return(deep) && again != NULL);
+        json_decref(again);
+        free(text);
+        deep = json_pack("[o]", deep);
+    }
+    char *text = json_text(deep, NULL);
+    check(!json_can_return(deep) && json_parse(text, strlen(text)) == NULL);
+    free(text);
+    json_t *inside = json_pack("{s:[o,o]}", "a", zero, deep);
+    check(!json_can_return(inside));
+    json_decref(inside);
+}
+
+TEST_MAIN(cmocka_unit_test(what_json_parse_would_refuse_can_not_return),
+          cmocka_unit_test(members_are_found_without_a_tree),
           cmocka_unit_test(members_give_plain_values),
           cmocka_unit_test(only_one_whole_value_is_accepted),
           cmocka_unit_test(nesting_is_bounded_outside_of_strings),

@@ -501,7 +501,6 @@ int apply_image_delete(struct apply *a, const json_t *cmd)
         put_int(a, tombstone, "deleted_at", apply_time(a, json_int(image, "updated_at", 0)));
         key_of_text(&key, id);
         writeset_put_json(&a->w, DB_TOMBSTONE, &key, tombstone);
-        apply_result(a, "image", json_incref(image));
     } else if (rc == 0) {
         a->w.error = TSR_ENOMEM;
     }

@@ -157,5 +157,27 @@ def body(cluster, results):
         cluster.expected_down.update(cluster.names())
 
 
+def small_map(cluster, results):
+    """F16: a metadata store at 80 % of its map takes no new images, and all else, until images were deleted."""
+    with lib.Client(cluster, "host1") as client:
+        made, reply, end = [], None, time.monotonic() + 60
+        while time.monotonic() < end and (reply is None or reply.status == 201):
+            reply = client.create(f"fill {len(made)}", property="y" * 60000)
+            made += [reply.json()["id"]] if reply.status == 201 else []
+            time.sleep(0.05)
+        results.check("at 80 % of the map a new image is refused, with the reason", reply.status == 503 and b"nearly full" in reply.data,
+                      repr(reply))
+        results.check("long after the store began to fill", len(made) > 200, str(len(made)))
+        results.check("every host tells of it", lib.wait_until(
+            lambda: all("DISK_FULL" in codes(cluster, n) for n in cluster.names()), 15), str(codes(cluster, "host1")))
+        results.equal("other changes are taken", client.call("PUT", f"/v2/images/{made[0]}/tags/a").status, 204)
+        results.equal("and deletes", {client.delete(image).status for image in made[: len(made) // 2]}, {204})
+        results.check("after which there is room again by itself", lib.wait_until(
+            lambda: client.create("again").status == 201 and "DISK_FULL" not in codes(cluster, "host1"), 30))
+
+
 if __name__ == "__main__":
-    raise SystemExit(lib.run_test(os.path.basename(__file__), body))
+    NAME = os.path.basename(__file__)
+    FAILED = [lib.run_test(NAME, body),
+              lib.run_test(f"{NAME} small map", small_map, settings={"metadata_map_bytes": "48MiB"})]
+    raise SystemExit(any(FAILED))

@@ -88,7 +88,8 @@ static void an_id_is_never_used_twice(void **state)
     create(&s, uuid(1));
     check_code(run(&s, "{'op':'image.create','image':{'id':'%s'}}", uuid(1)), TSR_EEXIST);
     check_ok(run(&s, "{'op':'image.delete','id':'%s'}", uuid(1)));
-    check_str(json_str(json_obj(s.result, "image"), "id"), uuid(1));
+    check(json_obj(s.result, "image") ==
+          NULL); /* its outcome would outlive the image that it says */
     check_code(run(&s, "{'op':'image.create','image':{'id':'%s'}}", uuid(1)), TSR_EEXIST);
     struct meta_view *v = view(&s);
     check(meta_image_deleted(v, uuid(1)));

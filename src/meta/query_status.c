@@ -4,9 +4,11 @@
 #include "tessera/base/str.h"
 #include "tessera/meta.h"
 
-static int list_all(struct meta_view *v, struct meta_image_query *query, json_t *out)
+enum { MARKER_SIZE = 64 };
+
+static int list_all(struct meta_view *v, struct meta_image_query *query, char marker[MARKER_SIZE],
+                    json_t *out)
 {
-    char marker[64] = "";
     bool more = true;
     query->marker = NULL;
     while (more) {
@@ -17,7 +19,7 @@ static int list_all(struct meta_view *v, struct meta_image_query *query, json_t 
         }
         size_t n = json_array_size(images);
         const char *last = json_str_or(json_array_get(images, n - 1), "id", "");
-        (void)str_copy(marker, sizeof(marker), n > 0 ? last : "");
+        (void)str_copy(marker, MARKER_SIZE, n > 0 ? last : "");
         query->marker = marker;
         more = more && n > 0;
         rv = json_array_extend(out, images);
@@ -36,7 +38,8 @@ int meta_images_by_status(struct meta_view *v, const char *status, json_t *out)
         .field = "status", .compare = CMP_EQ, .values = values, .value_count = 1};
     struct meta_image_query query = {
         .admin = true, .visibility = "all", .filters = &filter, .filter_count = 1, .limit = 1000};
-    int rv = list_all(v, &query, out);
+    char marker[MARKER_SIZE];
+    int rv = list_all(v, &query, marker, out);
     query.hidden = true;
-    return rv != 0 ? rv : list_all(v, &query, out);
+    return rv != 0 ? rv : list_all(v, &query, marker, out);
 }

@@ -151,7 +151,7 @@ static int make_room(const char *path, int fd)
 int lmdb_synced_open(const char *path, struct lmdb_synced *out)
 {
     char name[PATH_ROOM];
-    struct slot newest;
+    struct slot newest = {0};
     int rv = path_of(name, path, "synced");
     *out = (struct lmdb_synced){.fd = -1};
     if (rv != 0) {
@@ -269,7 +269,7 @@ static int read_synced(const char *path, struct slot *out)
 
 static int go_back(const char *path, int fd)
 {
-    struct slot slot;
+    struct slot slot = {0};
     bool clean = false, gone;
     char mark[PATH_ROOM];
     int rv = path_of(mark, path, "clean");

@@ -104,6 +104,7 @@ def imports(conn, data):
     done = openstack.resource.wait_for_status(conn.image, conn.image.get_image(image.id), "active", ["killed"], 0.2, 60)
     equal("import_image web-download", (done.size, done.store or done.properties.get("stores")), (300000, "tessera"))
     image = conn.create_image("sdk-use-import", data=data, disk_format="raw", use_import=True, wait=True, timeout=60)
+    image = openstack.resource.wait_for_status(conn.image, conn.image.get_image(image.id), "active", ["killed"], 0.2, 60)  # it does not wait
     equal("create_image(use_import=True)", (image.status, image.size), ("active", len(data)))
     equal("stores", [(s.id, s.is_default) for s in conn.image.stores()], [("tessera", True)])
 

@@ -25,6 +25,8 @@ def upload(cluster, name, seed, size=9 * lib.MIB):
     with lib.Client(cluster, name) as client:
         image_id, body = client.create(f"image {seed}").json()["id"], lib.Body(seed, size)
         reply = client.upload(image_id, body)
+        if reply.status != 204:
+            print(f"     upload through {name}: {reply}")
         return (image_id, body) if reply.status == 204 else None
 
 

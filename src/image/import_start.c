@@ -9,17 +9,17 @@
 #include "tessera/base/assert.h"
 #include "tessera/base/str.h"
 
-/* What the name stands for is looked up again, and judged, when the data is fetched. */
+/* A name that has no address now is no reason to refuse: the request is answered as Glance answers
+ * it (Tempest asks for that), and the task tells what became of the name, which is looked up again,
+ * and judged, then. */
 static int resolve_check(struct import_job *job, struct err *err)
 {
-    if (job->resolve_status == 0) {
+    if (job->resolve_status != TSR_EFORBIDDEN) {
         return 0;
     }
     return err_set(err, TSR_EINVAL,
-                   job->resolve_status == TSR_EFORBIDDEN
-                       ? "URI for web-download does not pass filtering: the address of %.100s is "
-                         "not allowed"
-                       : "URI for web-download does not pass filtering: %.100s has no address",
+                   "URI for web-download does not pass filtering: the address of %.100s is not "
+                   "allowed",
                    job->host);
 }
 

@@ -23,7 +23,7 @@ for what, given, body, status in (
         ("an ftp: uri", "queued", {"method": {"name": "web-download", "uri": "ftp://h/x"}}, 400),
         ("a uri without host", "queued", {"method": {"name": "web-download", "uri": "http:///x"}}, 400),
         ("a forbidden port", "queued", {"method": {"name": "web-download", "uri": "http://example.org:22/"}}, 400),
-        ("a name without address", "queued", {"method": {"name": "web-download", "uri": "http://name.invalid/x"}}, 400),
+        ("a name without address", "queued", {"method": {"name": "web-download", "uri": "http://name.invalid/x"}}, 202),
         ("user and password in the uri", "queued", {"method": {"name": "web-download", "uri": "http://u:p@<silent>/x"}}, 400),
         ("an address in hexadecimal", "queued", {"method": {"name": "web-download", "uri": "http://0x7f.1/"}}, 400),
         ("an address as one number", "queued", {"method": {"name": "web-download", "uri": "http://2130706433/"}}, 400),
@@ -286,7 +286,7 @@ for what, who, body, status in (
         ("at a forbidden address is 400", "service", {"url": "http://127.0.0.1/x"}, 400),
         ("of another host's file system is 400", "service", {"url": "rbd://fsid/pool/image/snap"}, 400),
         ("by a reader is 403", "reader", {"url": "http://h/x"}, 403),
-        ("at a name without address is 400", "service", {"url": "http://name.invalid/x"}, 400),
+        ("at a name without address is 202", "service", {"url": "http://name.invalid/x"}, 202),
         ("by a service is 202", "service", {"url": "http://<silent>/x"}, 202)):
     row(f"posting one {what}", who, "POST /v2/images/<id>/locations", status, given="queued", body=body)
 row("posting one to an active image is 409", "admin", "POST /v2/images/<id>/locations", 409, given="active",

@@ -191,7 +191,7 @@ def nova_interrupted_upload(flow, nova, folder, urls, name):
     nova("servers", urls=list(urls.values()))
     flow.check("the image falls back to queued", lib.wait_until(
         lambda: nova("get", image_id=image["id"])["status"] == "queued", 30), nova("get", image_id=image["id"]))
-    nova("update", image_id=image["id"], meta={}, path=path)
+    flow.again(nova, "update", image_id=image["id"], meta={}, path=path)
     got = nova("get", image_id=image["id"])
     flow.equal("sent again, it is whole", (got["status"], got["size"]), ("active", 32 * lib.MIB))
     nova("delete", image_id=image["id"])

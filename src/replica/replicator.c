@@ -9,7 +9,7 @@
  * A pass looks at everything: at start, after a snapshot, every ten minutes, and while chunks are
  * lost (quarantined copies). It has two halves. Walk: all images, a slice an event with one view
  * each; the walk rests while many jobs wait. Drop: each manifest on disk. None starts sooner after
- * the last one than nineteen times what that took: a large library costs a twentieth of a loop at
+ * the last one than nineteen times what it worked: a large library costs a twentieth of a loop at
  * worst. The single looks go on between the slices.
  *
  * Pinned images (replicator_pins.c) are wanted too, by nobody but this host.
@@ -84,7 +84,7 @@ static void pass_end(struct replicator *r)
     r->local = NULL;
     map_free(&r->local_set);
     map_init(&r->local_set);
-    r->earliest_ms = now + PASS_GAP_MS + (PASS_SHARE - 1) * (now - r->pass_start_ms);
+    r->earliest_ms = now + PASS_GAP_MS + (PASS_SHARE - 1) * (r->pass_work_ns / 1000000);
 }
 
 /* Something of the pass failed: what is left waits for the next one. */
@@ -322,6 +322,18 @@ static void drop_slice(struct replicator *r)
 
 /* --- steps ---------------------------------------------------------------------------------- */
 
+/* What it waits for, a disk or a majority, is no work. */
+static void pass_slice(struct replicator *r)
+{
+    uint64_t began = loop_now_ns(r->ctx->loop);
+    if (r->pass == PASS_WALK) {
+        walk_slice(r);
+    } else {
+        drop_slice(r);
+    }
+    r->pass_work_ns += loop_now_ns(r->ctx->loop) - began;
+}
+
 static void step_task(struct task *task)
 {
     struct replicator *r = container_of(task, struct replicator, task);
@@ -334,10 +346,8 @@ static void step_task(struct task *task)
         replicator_check_slice(r);
     } else if (r->checks_dropped && r->pass != PASS_DROP && r->pass != PASS_LIST) {
         replicator_collect(r);
-    } else if (r->pass == PASS_WALK && !r->resting) {
-        walk_slice(r);
-    } else if (r->pass == PASS_DROP) {
-        drop_slice(r);
+    } else if ((r->pass == PASS_WALK && !r->resting) || r->pass == PASS_DROP) {
+        pass_slice(r);
     }
 }
 
@@ -378,7 +388,7 @@ static void start_pass(struct replicator *r)
     uint64_t now = replicator_now(r);
     r->dirty = false;
     r->pass = PASS_LIST;
-    r->pass_start_ms = now;
+    r->pass_work_ns = 0;
     r->next_full_ms = now + FULL_EVERY_MS;
     r->next_lost_ms = now + LOST_EVERY_MS;
     r->after[0] = '\0';

@@ -58,7 +58,7 @@ struct replicator {
     uint64_t rate;
 
     enum pass pass;
-    uint64_t pass_start_ms, earliest_ms, next_full_ms, next_lost_ms, retry_ms;
+    uint64_t pass_work_ns, earliest_ms, next_full_ms, next_lost_ms, retry_ms;
     struct chunk_id *local; /* manifests on disk when the pass began */
     size_t local_count, drop_at;
     struct map local_set;

@@ -615,6 +615,14 @@ void faults_heal(struct world *w)
         if (h->paused_until_ms > world_ms(w) && !h->fatal) {
             host_pause(h, 0);
         }
+        if (h->stopping) { /* its disk does nothing more until the machine starts anew */
+            if (h->up) {
+                host_crash(h, SIM_FS_RANDOM);
+            }
+            sim_fs_crash(h->raft_fs, 0, SIM_FS_KILL);
+            sim_fs_crash(h->blob_fs, 0, SIM_FS_KILL);
+            h->stopping = h->failing = false;
+        }
         bool blind = h->blind_life == h->life;
         if (h->io_error || h->log_full ||
             blind) { /* files that a failed call left behind are found at the next start */

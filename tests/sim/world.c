@@ -200,8 +200,10 @@ struct world *world_new(uint64_t seed, bool trace)
     w->verify_always = world_below(w, 2) == 0;
     w->snapshot_entries = 40 + world_below(w, 400);
     w->snapshot_trailing = 5 + world_below(w, 60);
-    w->window_bytes = world_below(w, 3) > 0 ? 1024 * 1024 : 1 + world_below(w, 1000);
+    /* As on a host, a spare segment has room for what may be in flight (consensus/space.c). */
+    bool wide = world_below(w, 3) > 0;
     w->segment_bytes = UINT64_C(8192) << world_below(w, 4);
+    w->window_bytes = wide ? w->segment_bytes / 2 : 1 + world_below(w, 1000);
     w->slow_blobs = world_below(w, 4) == 0;
     w->calm = true;
     net_speed(w, 100, 200 + world_below(w, 5000));

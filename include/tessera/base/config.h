@@ -223,7 +223,7 @@ struct err;
       "A snapshot is taken after so many bytes of log.") \
     X(snapshot_trailing, INT, "5000", 0, 10000000, "entries", HOST, RESTART, \
       "Log entries kept behind a snapshot for hosts that lag.") \
-    X(log_segment_bytes, SIZE, "8MiB", 4 * CONFIG_MIB, CONFIG_GIB, "bytes", HOST, RESTART, \
+    X(log_segment_bytes, SIZE, "8MiB", 8 * CONFIG_MIB, CONFIG_GIB, "bytes", HOST, RESTART, \
       "Size of a log segment, allocated in advance.") \
     X(buffers_upload_bytes, SIZE, "256MiB", CONFIG_MIB, CONFIG_TIB, "bytes", HOST, RESTART, \
       "Memory for data on its way in from clients.") \

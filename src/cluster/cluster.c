@@ -187,8 +187,10 @@ static void publish(struct cluster *c)
     } else if (st->leader == 0) {
         atomic_store(&c->a_cut, false); /* nobody judges */
     }
-    atomic_store(&c->a_ready,
-                 st->ready && contact && st->role != CONSENSUS_SPARE && !c->watch.removed);
+    struct placement_host hosts[CLUSTER_HOSTS_MAX];
+    bool placing = cluster_load_get(c->o.load, hosts) > 0; /* knows where an upload could go */
+    atomic_store(&c->a_ready, st->ready && contact && placing && st->role != CONSENSUS_SPARE &&
+                                  !c->watch.removed);
     free(st);
     struct meta_view *view = NULL;
     json_t *endpoint = NULL;
@@ -249,6 +251,16 @@ static void on_duty_timer(struct timer *t)
     timer_start(&c->duty_timer, c->plan_running ? 20 : 250);
 }
 
+/* The hosts' records changed: who places uploads learns it now, not at the next report. */
+static void on_records(struct meta_watch *watch, unsigned kinds)
+{
+    struct cluster *c = watch->arg;
+    if ((kinds & META_HOSTS) != 0) {
+        health_report(c);
+        publish(c);
+    }
+}
+
 void cluster_kick(struct cluster *c)
 {
     if (c->leader && !c->closing) {
@@ -289,6 +301,8 @@ void cluster_start(struct cluster *c)
 {
     c->started = true;
     c->started_ms = cluster_now(c);
+    c->records = (struct meta_watch){.loop = c->o.loop, .cb = on_records, .arg = c};
+    meta_watch_add(c->o.meta, &c->records);
     timer_start(&c->report_timer, 1);
     timer_start(&c->lease_timer, 1);
 }
@@ -410,6 +424,9 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     timer_stop(&c->report_timer);
     timer_stop(&c->lease_timer);
     timer_stop(&c->duty_timer);
+    if (c->started) {
+        meta_watch_remove(c->o.meta, &c->records);
+    }
     c->closing = true;
     c->leader = false;
     staged_ages_free(&c->staged);

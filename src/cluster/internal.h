@@ -73,6 +73,7 @@ void op_fail(struct cluster_op *op, int status, const char *fmt, ...)
 struct cluster {
     struct cluster_options o;
     struct timer report_timer, lease_timer, duty_timer;
+    struct meta_watch records; /* of the hosts */
     bool started, closing, draining;
     void (*close_cb)(void *arg);
     void *close_arg;

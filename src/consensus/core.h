@@ -121,6 +121,8 @@ uint64_t core_snapshot_index(const struct core *core);
 uint64_t core_term_of(const struct core *core, uint64_t index); /* 0 = not known any more */
 const struct entry *core_entry(const struct core *core, uint64_t index);
 uint64_t core_bytes(const struct core *core, uint64_t from, uint64_t to);
+/* The first entry that a marker at @index would leave in the log. */
+uint64_t core_trailing_first(const struct core *core, uint64_t index);
 uint64_t core_timeout_due(const struct core *core); /* when core_timeout is; may be in the past */
 uint64_t core_match(const struct core *core, uint64_t id);
 /* Last proof of a quorum (leader), or of a leader. */

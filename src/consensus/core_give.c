@@ -204,18 +204,23 @@ static void give_noop(struct core *core)
     payload_unref(p);
 }
 
-/* Largest number of entries kept below @index. */
+/* How many entries up to @index stay: what trails, and all from @keep_from (0 = none) on. */
 static unsigned trailing_below(const struct core *core, uint64_t index, uint64_t keep_from)
 {
-    uint64_t first = index;
-    while (first > core->log.first && index - first < core->options.trailing_count &&
-           core_bytes(core, first, index) < core->options.trailing_bytes) {
-        first--;
+    uint64_t cut = index; /* the last one that goes */
+    while (cut > core->log.first && index - cut < core->options.trailing_count &&
+           core_bytes(core, cut, index) < core->options.trailing_bytes) {
+        cut--;
     }
-    if (keep_from && keep_from < first) {
-        first = keep_from < core->log.first ? core->log.first : keep_from;
+    if (keep_from && keep_from - 1 < cut) {
+        cut = keep_from < core->log.first ? core->log.first - 1 : keep_from - 1;
     }
-    return (unsigned)(index - first);
+    return (unsigned)(index - cut);
+}
+
+uint64_t core_trailing_first(const struct core *core, uint64_t index)
+{
+    return index - trailing_below(core, index, 0) + 1;
 }
 
 static void give_snapshot(struct core *core, struct core_event *ev)

@@ -2,9 +2,14 @@
  *
  * libraft asks -> snapshot.c makes a marker and pins the store -> the disk pool writes the stream
  * into the file "export" with its SHA-256 -> each such follower gets an offer (head and digest),
- * says how much it has, and gets pieces, at most 1 MiB unacknowledged. The file serves further
- * followers as long as the log goes on from it, then it is removed. A follower that stops answering
- * is offered the stream again on and on; libraft asks again when that was in vain. */
+ * says how much it has, and gets pieces, at most 1 MiB unacknowledged -> while it imports what it
+ * got whole, the offers go on -> the log from the state on is kept until it has followed. All that
+ * takes long, and entries go on coming: were the log cut meanwhile, the follower would need the
+ * next state, and then the next.
+ *
+ * The file serves further followers as long as the log goes on from it, then it is removed. A
+ * follower that stops answering is offered the stream again on and on; libraft asks again when that
+ * was in vain. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,26 +28,39 @@ static struct stream *stream_find(struct consensus *c, uint64_t to)
 {
     for (unsigned i = 0; i < STREAMS_MAX; i++) {
         struct stream *s = &c->exports.streams[i];
-        if ((s->open || s->wanted) && s->to == to) {
+        if ((s->open || s->wanted || s->follows) && s->to == to) {
             return s;
         }
     }
     return NULL;
 }
 
+static void stream_end(struct stream *s)
+{
+    s->open = s->wanted = s->follows = false;
+    if (!s->job.busy) { /* a read that is under way ends with piece_done */
+        free(s->piece);
+        s->piece = NULL;
+    }
+}
+
 void export_want(struct consensus *c, uint64_t to)
 {
-    if (stream_find(c, to)) {
+    struct stream *s = stream_find(c, to);
+    if (s && !s->follows) {
         return;
     }
-    for (unsigned i = 0; i < STREAMS_MAX; i++) {
-        struct stream *s = &c->exports.streams[i];
-        if (!s->open && !s->wanted && !s->job.busy) {
-            s->to = to;
-            s->wanted = true;
-            s->next = s->acked = 0;
-            return;
+    for (unsigned i = 0; i < STREAMS_MAX && !s; i++) {
+        struct stream *free_one = &c->exports.streams[i];
+        if (!free_one->open && !free_one->wanted && !free_one->follows && !free_one->job.busy) {
+            s = free_one;
         }
+    }
+    if (s) {
+        s->to = to;
+        s->wanted = true;
+        s->follows = false; /* it could not, after all */
+        s->next = s->acked = 0;
     }
 }
 
@@ -62,17 +80,29 @@ bool export_wanted(const struct consensus *c)
     return c->exports.phase == EXPORT_WANTED;
 }
 
+/* Bounded: what is kept for a stream costs memory. */
+static bool export_keeps(const struct consensus *c, uint64_t from)
+{
+    return core_entry(c->core, from) &&
+           core_bytes(c->core, from, core_last_index(c->core)) < 4 * (uint64_t)TRAILING_BYTES;
+}
+
 uint64_t export_keep_from(const struct consensus *c)
 {
-    /* Bounded: what is kept for a stream costs memory. */
-    bool keep = c->exports.phase == EXPORT_WRITING ||
-                (c->exports.phase == EXPORT_READY && export_any(c, true));
-    uint64_t from = c->exports.head.marker.index + 1;
-    if (!keep || !core_entry(c->core, from)) {
-        return 0;
+    /* With the entry at which it stands, whose term an append tells. */
+    const struct exports *e = &c->exports;
+    uint64_t from = e->head.marker.index, keep = 0;
+    if (e->phase == EXPORT_WRITING || (e->phase == EXPORT_READY && export_any(c, true))) {
+        keep = export_keeps(c, from) ? from : 0;
     }
-    uint64_t bytes = core_bytes(c->core, from, core_last_index(c->core));
-    return bytes < 4 * (uint64_t)TRAILING_BYTES ? from : 0;
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        const struct stream *s = &e->streams[i];
+        from = s->match;
+        if (s->follows && (keep == 0 || from < keep) && export_keeps(c, from)) {
+            keep = from;
+        }
+    }
+    return keep;
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
@@ -201,15 +231,6 @@ static void piece_run(struct job *job)
     job->rc = n < 0 ? (int)n : (size_t)n != s->read_size ? TSR_EIO : 0;
 }
 
-static void stream_end(struct stream *s)
-{
-    s->open = s->wanted = false;
-    if (!s->job.busy) { /* a read that is under way ends with piece_done */
-        free(s->piece);
-        s->piece = NULL;
-    }
-}
-
 static void piece_done(struct job *job)
 {
     struct consensus *c = job->c;
@@ -248,6 +269,32 @@ static void stream_pump(struct consensus *c, struct stream *s)
     job_start(c, &s->job, c->options.disk_pool, piece_run, piece_done);
 }
 
+/* @s has ended. Its follower has the state, as libraft knows, and now the log has to reach it. */
+static void stream_follow(struct consensus *c, struct stream *s)
+{
+    uint64_t match = core_match(c->core, s->to);
+    if (match >= c->exports.head.marker.index) {
+        s->follows = true;
+        s->match = match;
+        s->moved_ms = host_now(c);
+    }
+}
+
+/* Up to the entries that a marker leaves in the log anyway, or not at all. */
+static void stream_follows(struct consensus *c, struct stream *s)
+{
+    uint64_t match = core_match(c->core, s->to);
+    if (match > s->match) {
+        s->match = match;
+        s->moved_ms = host_now(c);
+    }
+    if (core_state(c->core) != CONSENSUS_LEADER || !conf_find(core_conf(c->core), s->to) ||
+        match >= core_trailing_first(c->core, c->applied) ||
+        host_now(c) - s->moved_ms >= STREAM_GIVE_UP_MS) {
+        s->follows = false;
+    }
+}
+
 void export_ack(struct consensus *c, uint64_t from, const struct message *m)
 {
     struct stream *s = stream_find(c, from);
@@ -257,18 +304,16 @@ void export_ack(struct consensus *c, uint64_t from, const struct message *m)
     }
     if (m->snap_ack.refused) {
         stream_end(s);
+        stream_follow(c, s); /* if it refuses what it has already */
         return;
     }
-    if (m->snap_ack.have > s->acked) {
-        s->moved_ms = host_now(c);
+    if (m->snap_ack.have > s->acked || m->snap_ack.have == c->exports.head.stream_bytes) {
+        s->moved_ms = host_now(c); /* whole there: it is being installed */
     }
     s->acked = m->snap_ack.have;
     if (!s->answered || s->next < s->acked) {
         s->answered = true;
         s->next = s->acked; /* a resume, or pieces were lost */
-    }
-    if (s->acked == c->exports.head.stream_bytes) {
-        stream_end(s); /* whole there; the install shows in its replies to libraft */
     }
 }
 
@@ -290,6 +335,14 @@ static void export_ready(struct consensus *c)
             if (e->streams[i].open && !e->streams[i].job.busy) {
                 stream_end(&e->streams[i]);
             }
+        }
+    }
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        struct stream *s = &e->streams[i];
+        /* While it imports it takes no entries, but answers as if it had the state already. */
+        if (s->open && core_match(c->core, s->to) > e->head.marker.index) {
+            stream_end(s);
+            stream_follow(c, s);
         }
     }
     bool stale = export_stale(c);
@@ -314,6 +367,11 @@ static void export_ready(struct consensus *c)
 void export_pump(struct consensus *c)
 {
     struct exports *e = &c->exports;
+    for (unsigned i = 0; i < STREAMS_MAX; i++) {
+        if (e->streams[i].follows) {
+            stream_follows(c, &e->streams[i]);
+        }
+    }
     if (e->phase == EXPORT_NONE && export_any(c, false)) {
         e->phase = core_state(c->core) == CONSENSUS_LEADER ? EXPORT_WANTED : EXPORT_NONE;
     }

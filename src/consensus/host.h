@@ -152,7 +152,8 @@ struct snapshots {
 struct stream {
     uint64_t to, id;
     uint64_t next, acked, moved_ms, offered_ms;
-    bool open, wanted, answered;
+    uint64_t match; /* how far it has followed */
+    bool open, wanted, answered, follows;
     uint64_t read_offset;
     size_t read_size;
     struct job job;
@@ -310,7 +311,8 @@ void export_begin(struct consensus *c, struct fsm_export *export, const struct m
 void export_pump(struct consensus *c);
 void export_tick(struct consensus *c);
 void export_ack(struct consensus *c, uint64_t from, const struct message *m);
-/* Log entries from here on are needed by a follower that is being sent the state; 0 = none. */
+/* Log entries from here on are needed by a follower that is being sent the state, or was; 0 = none.
+ */
 uint64_t export_keep_from(const struct consensus *c);
 void export_free(struct consensus *c);
 

@@ -220,7 +220,9 @@ static void finish_done(struct job *job)
         return;
     }
     if (job->rc == TSR_ECORRUPT || job->rc == TSR_EINVAL || job->rc == TSR_EEXIST) {
-        install_clear(c); /* damaged on the way: it is sent again from the start */
+        /* Damaged on the way, or on the sender's disk: sent anew, from the start. */
+        install_ack(c, in->from, in->stream, true);
+        install_clear(c);
         return;
     }
     if (job->rc) {

@@ -91,14 +91,20 @@ struct cluster {
     uint64_t delay_min_us, delay_max_us;
     bool cut[HOSTS_MAX + 1][HOSTS_MAX + 1]; /* from, to */
     uint64_t arrives[HOSTS_MAX + 1][HOSTS_MAX + 1];
+    uint64_t bytes_per_s;                           /* of each connection; 0: no limit */
+    uint64_t free_us[HOSTS_MAX + 1][HOSTS_MAX + 1]; /* what was sent before has left by then */
+    uint64_t queued_most;
     bool (*drop)(struct cluster *w, struct host *from, struct host *to, const struct message *m);
+    /* True: a bit of it flips on the way. */
+    bool (*bend)(struct cluster *w, struct host *from, struct host *to, const struct message *m);
     /* options of hosts that start */
     uint64_t snapshot_entries, snapshot_trailing, window_bytes;
+    size_t ballast; /* bytes of the state besides the operations */
     /* change */
     bool change_done;
     int change_status;
     /* what happened, so that a quiet run does not pass for a good one */
-    unsigned crashes, cuts, changes, installs, leaders;
+    unsigned crashes, cuts, changes, exports, installs, leaders;
 };
 
 static inline struct host *host_by_id(struct cluster *w, uint64_t id)
@@ -218,6 +224,11 @@ struct fsm_export {
     size_t size, at;
 };
 
+static inline char store_ballast(size_t at)
+{
+    return (char)(at * 7 + at / 251);
+}
+
 static inline int store_export_open(struct fsm *fsm, struct fsm_export **out, struct fsm_point *at)
 {
     struct store *s = store_of(fsm);
@@ -225,7 +236,8 @@ static inline int store_export_open(struct fsm *fsm, struct fsm_export **out, st
     uint64_t ops = store_ops(s);
     assert_non_null(e);
     *at = store_point(s);
-    e->size = sizeof *at + 8 + ops * sizeof *s->ops;
+    size_t own = sizeof *at + 8 + ops * sizeof *s->ops;
+    e->size = own + s->world->ballast;
     e->data = malloc(e->size);
     assert_non_null(e->data);
     memcpy(e->data, at, sizeof *at);
@@ -233,6 +245,10 @@ static inline int store_export_open(struct fsm *fsm, struct fsm_export **out, st
     if (ops) {
         memcpy(e->data + sizeof *at + 8, s->ops, ops * sizeof *s->ops);
     }
+    for (size_t i = 0; i < s->world->ballast; i++) {
+        e->data[own + i] = store_ballast(i);
+    }
+    s->world->exports++;
     *out = e;
     return 0;
 }
@@ -270,9 +286,13 @@ static inline int store_import(struct fsm *fsm, struct fs *fs, const char *path,
     }
     memcpy(&point, data, sizeof point);
     memcpy(&ops, data + sizeof point, 8);
-    if (size != sizeof point + 8 + ops * sizeof *s->ops) {
+    size_t own = sizeof point + 8 + ops * sizeof *s->ops;
+    if (size != own + s->world->ballast) {
         free(data);
         return TSR_ECORRUPT;
+    }
+    for (size_t i = 0; i < s->world->ballast; i++) {
+        check(data[own + i] == store_ballast(i)); /* a digest was looked at before */
     }
     free(s->ops);
     s->ops = malloc((size_t)ops * sizeof *s->ops + 1);
@@ -343,7 +363,20 @@ static inline void packet_arrive(void *arg)
     free(p);
 }
 
-static inline void packet_send(struct host *from, struct host *to, const void *data, size_t size)
+/* When the last of @size bytes has left: connections with a limit send one after another. */
+static inline uint64_t packet_leaves(struct cluster *w, unsigned from, unsigned to, size_t size)
+{
+    uint64_t now = sim_now_ns(w->sim) / 1000;
+    uint64_t *free_us = &w->free_us[from][to];
+    if (w->bytes_per_s == 0) {
+        return now;
+    }
+    *free_us = (*free_us < now ? now : *free_us) + size * 1000000 / w->bytes_per_s;
+    return *free_us;
+}
+
+static inline void packet_send(struct host *from, struct host *to, const void *data, size_t size,
+                               bool bent)
 {
     struct cluster *w = from->world;
     struct packet *p = malloc(sizeof *p + size);
@@ -353,8 +386,12 @@ static inline void packet_send(struct host *from, struct host *to, const void *d
     p->incarnation = to->incarnation;
     p->size = size;
     memcpy(p->data, data, size);
+    if (bent) {
+        p->data[size / 2] ^= 4;
+    }
     uint64_t now = sim_now_ns(w->sim) / 1000;
-    uint64_t at = now + w->delay_min_us + sim_below(w->sim, w->delay_max_us - w->delay_min_us + 1);
+    uint64_t at = packet_leaves(w, from->n, to->n, size) + w->delay_min_us +
+                  sim_below(w->sim, w->delay_max_us - w->delay_min_us + 1);
     uint64_t *last = &w->arrives[from->n][to->n];
     at = at < *last ? *last : at; /* ordered per connection */
     *last = at;
@@ -390,26 +427,35 @@ static inline void net_send(struct consensus_net *net, uint64_t id, const char *
         fprintf(stderr, "\n");
         message_free(&m);
     }
-    if (w->drop) {
+    bool bent = false;
+    if (w->drop || w->bend) {
         struct message m;
         check_ok(message_decode(data, size, &m));
-        bool drop = w->drop(w, from, to, &m);
+        bool drop = w->drop && w->drop(w, from, to, &m);
+        bent = w->bend && w->bend(w, from, to, &m);
         message_free(&m);
         if (drop) {
             return;
         }
     }
-    packet_send(from, to, data, size);
+    packet_send(from, to, data, size, bent);
     if (sim_chance(w->sim, w->duplicate_percent)) {
-        packet_send(from, to, data, size);
+        packet_send(from, to, data, size, bent);
     }
 }
 
 static inline size_t net_queued(struct consensus_net *net, uint64_t id)
 {
-    (void)net;
-    (void)id;
-    return 0;
+    struct host *from = container_of(net, struct host, net);
+    struct cluster *w = from->world;
+    struct host *to = host_by_id(w, id);
+    uint64_t now = sim_now_ns(w->sim) / 1000;
+    if (!to || w->free_us[from->n][to->n] <= now) {
+        return 0;
+    }
+    uint64_t queued = (w->free_us[from->n][to->n] - now) * w->bytes_per_s / 1000000;
+    w->queued_most = queued > w->queued_most ? queued : w->queued_most;
+    return (size_t)queued;
 }
 
 static const struct consensus_net_ops cluster_net_ops = {.send = net_send, .queued = net_queued};
@@ -422,6 +468,7 @@ static inline void net_break(struct cluster *w, unsigned a, unsigned b)
     if (w->hosts[b].c) {
         consensus_disconnected(w->hosts[b].c, w->hosts[a].id);
     }
+    w->free_us[a][b] = w->free_us[b][a] = 0; /* what had not left is gone */
 }
 
 /* Both ways. */

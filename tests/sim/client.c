@@ -121,6 +121,9 @@ void client_decided(struct client *c, int outcome)
         remember_content(c);
     }
     c->unsure = outcome == OUTCOME_MAYBE;
+    if (c->unsure && c->op == OP_import) {
+        client_import_unsure(c);
+    }
     client_record(c, &e, outcome);
     client_end(c, names[outcome]);
 }

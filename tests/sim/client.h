@@ -64,6 +64,8 @@ void client_upload(struct run *r); /* client_data.c */
 void client_download(struct run *r, struct meta_view *view);
 void client_import(struct run *r); /* client_import.c */
 void client_import_look(struct run *r, struct meta_view *view);
+/* An import that happened or failed, then or later: what others see may be explained by either. */
+void client_import_unsure(struct client *c);
 void client_show(struct run *r, struct meta_view *view); /* client_read.c */
 void client_list(struct run *r, struct meta_view *view);
 /* Status, size and checksum of a record must agree. */

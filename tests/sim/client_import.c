@@ -9,13 +9,11 @@
 
 enum { LOOK_US = 150000 };
 
-/* Happened or failed, then or later: both may explain what others see. */
-static void unknown_end(struct client *c)
+void client_import_unsure(struct client *c)
 {
     struct sim_event dropped = {
         .op = OP_import, .invoked = c->invoked, .returned = UINT64_MAX, .outcome = OUTCOME_DROPPED};
     history_add(c->w, c->image, &dropped);
-    client_decided(c, OUTCOME_MAYBE);
 }
 
 static void import_answered(void *arg, int status, json_t *result, const struct err *err)
@@ -30,7 +28,7 @@ static void import_answered(void *arg, int status, json_t *result, const struct 
         (void)snprintf(c->task, sizeof(c->task), "%s", json_str_or(result, "task", "?"));
         client_again(c, LOOK_US);
     } else if (err_may_retry(status)) {
-        unknown_end(c);
+        client_decided(c, OUTCOME_MAYBE);
     } else {
         client_refused(c, status);
     }
@@ -85,7 +83,7 @@ void client_import_look(struct run *r, struct meta_view *view)
     } else if (strcmp(status, "failure") == 0) {
         client_decided(c, OUTCOME_DROPPED);
     } else if (status[0] == '\0') {
-        unknown_end(c);
+        client_decided(c, OUTCOME_MAYBE);
     } else {
         client_again(c, LOOK_US);
     }

@@ -142,6 +142,7 @@ struct cluster_health {
     bool endpoint; /* this host holds the admin endpoint under a live lease */
     uint64_t leader_host, endpoint_host, endpoint_epoch;
     uint64_t stale_ms; /* since the last proof of a quorum; UINT64_MAX = never */
+    uint64_t calm_ms;  /* since a connection of another host ended, or this one started again */
     uint64_t applied;
 };
 void cluster_health(struct cluster *c, struct cluster_health *out);

@@ -144,7 +144,9 @@ struct image_upload_options {
     const struct caller *caller;
     const char *id;
     int64_t content_length, size_header;
-    bool stage; /* PUT stage: to `uploading`, no formats needed yet, nothing is inspected */
+    bool stage;     /* PUT stage: to `uploading`, no formats needed yet, nothing is inspected */
+    bool repeats;   /* the client sends what is left of its body again by itself */
+    bool rest_only; /* so that no data at all may be what is left: refused without a length */
     unsigned key_attempt; /* keyed: that many activations under the key were refused before */
     image_cb on_ready;
     void (*on_drain)(void *arg);

@@ -290,13 +290,13 @@ int meta_dir_list(struct meta_view *v, const char *kind, const char *prefix, con
  * TSR_EEXIST id in use or once used; TSR_ETOOBIG image.update   {id, version, set{}, props_set{},
  * props_unset[]} -> {image}; TSR_EVERSION, TSR_ENOENT image.tag      {id, tag, add: bool, quota} ->
  * {}; TSR_ENOENT, TSR_ETOOBIG image.delete   {id}               -> {image}; TSR_EFORBIDDEN
- * protected; TSR_ENOENT image.saving   {id, session, host, kind: "upload"} -> {image};
- * TSR_ECONFLICT "Image status transition from X to saving is not allowed"; formats unset:
+ * protected; TSR_ENOENT image.saving   {id, session, host, kind: "upload", length?, repeats?} ->
+ * {image}; TSR_ECONFLICT "Image status transition from X to saving is not allowed"; formats unset:
  * TSR_EINVAL image.activate {id, session, manifest, size, virtual_size, checksum, os_hash_algo,
  * os_hash_value, replicas[ids], placement[ids], write_replicas} -> {image}; TSR_EGONE image
  * deleted; TSR_ECONFLICT session lost; TSR_EUNAVAILABLE fewer replicas than min(write_replicas,
  *                image hosts recorded up)
- * image.abort    {id, session}      -> back to queued, size, hashes, session null; idempotent
+ * image.abort    {id, session, cut?}-> back to queued, size, hashes, session null; idempotent
  * image.status   {id, to: "deactivated"|"active"}  TSR_EFORBIDDEN wrong state; no-op when there
  * image.place    {id, version, placement[]}
  * image.replica  {manifest, host, state: "present"|"missing"}  for all images of that manifest

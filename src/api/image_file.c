@@ -16,19 +16,33 @@
 #include "tessera/base/str.h"
 #include "tessera/image/import.h"
 
-/* The OpenStack clients that send a request again by themselves after a 503 (openstacksdk, Nova's
- * use of glanceclient) send what is left of a body that they have read already: what was to be an
- * image would become its tail, or nothing, and nobody were told. */
-int image_upload_status(const struct api_req *r, int status)
+/* The OpenStack clients that send a request again by themselves after a 503 or when its connection
+ * broke (openstacksdk, Nova's use of glanceclient) send what is left of a body that they have read
+ * already: what was to be an image would become its tail, or nothing, and nobody were told. */
+static bool repeats(const struct api_req *r)
 {
     static const char *const agents[] = {"openstacksdk", "keystoneauth", "glanceclient"};
     const char *agent = http_header(r->http, "User-Agent");
-    for (size_t i = 0; i < array_len(agents) && agent != NULL && status == 503; i++) {
+    for (size_t i = 0; i < array_len(agents) && agent != NULL; i++) {
         if (strstr(agent, agents[i]) != NULL) {
-            return 502;
+            return true;
         }
     }
-    return status;
+    return false;
+}
+
+int image_upload_status(const struct api_req *r, int status)
+{
+    return status == 503 && repeats(r) ? 502 : status;
+}
+
+/* A host that was lost may have had the request and told nobody of it yet. */
+static bool host_lost(const struct api_req *r)
+{
+    enum { REPEATED_WITHIN_MS = 10000 };
+    struct cluster_health health;
+    cluster_health(r->o->cluster, &health);
+    return health.calm_ms < REPEATED_WITHIN_MS;
 }
 
 /* --- PUT
@@ -217,6 +231,8 @@ static void upload_begin(struct api_req *r, bool stage)
                                            .id = r->args[0],
                                            .content_length = http_content_length(r->http),
                                            .stage = stage,
+                                           .repeats = repeats(r),
+                                           .rest_only = repeats(r) && host_lost(r),
                                            .key_attempt = r->key_attempt,
                                            .on_ready = upload_ready,
                                            .on_drain = upload_drain,

@@ -301,6 +301,9 @@ void cluster_start(struct cluster *c)
 {
     c->started = true;
     c->started_ms = cluster_now(c);
+    if (consensus_applied(c->o.consensus) > 0) { /* not the first time */
+        atomic_store(&c->a_parted_ms, c->started_ms);
+    }
     c->records = (struct meta_watch){.loop = c->o.loop, .cb = on_records, .arg = c};
     meta_watch_add(c->o.meta, &c->records);
     timer_start(&c->report_timer, 1);
@@ -448,5 +451,7 @@ void cluster_health(struct cluster *c, struct cluster_health *out)
     out->endpoint_epoch = atomic_load(&c->a_endpoint_epoch);
     out->endpoint = atomic_load(&c->a_endpoint) && now < atomic_load(&c->a_lease_until_ms);
     out->stale_ms = contact == 0 ? UINT64_MAX : now > contact ? now - contact : 0;
+    uint64_t parted = atomic_load(&c->a_parted_ms);
+    out->calm_ms = parted == 0 ? UINT64_MAX : now > parted ? now - parted : 0;
     out->applied = consensus_applied(c->o.consensus);
 }

@@ -137,7 +137,7 @@ struct cluster {
     atomic_bool a_ready, a_leader, a_endpoint;
     uint64_t seen_leader; /* the last one heard of */
     atomic_uint_fast64_t a_leader_host, a_endpoint_host, a_endpoint_epoch, a_contact_ms,
-        a_lease_until_ms;
+        a_parted_ms, a_lease_until_ms;
 };
 
 /* cluster.c */

@@ -91,6 +91,7 @@ int cluster_admit(struct cluster *c, uint64_t raft_id, const struct peer_life *l
 void cluster_disconnected(struct cluster *c, uint64_t raft_id)
 {
     struct life *l = life_of(c, raft_id >> 16);
+    atomic_store(&c->a_parted_ms, cluster_now(c));
     if (l != NULL && l->raft_id == raft_id) {
         l->heard_ms = 0;
     }

@@ -186,9 +186,9 @@ static void end_session(struct cluster *c, json_t *image, const char *why)
     json_t *session = json_obj(image, "session");
     log_info("cluster", "upload of image %s ended: %s", json_str_or(image, "id", ""), why);
     cluster_submit(c,
-                   json_pack("{s:s,s:s,s:s}", "op", "image.abort", "id",
+                   json_pack("{s:s,s:s,s:s,s:b}", "op", "image.abort", "id",
                              json_str_or(image, "id", ""), "session",
-                             json_str_or(session, "id", "")),
+                             json_str_or(session, "id", ""), "cut", 1),
                    NULL, NULL);
 }
 
@@ -237,9 +237,9 @@ void planner_own_sessions(struct cluster *c)
             c->sessions_next_ms = now;
             c->sessions_busy = true;
             cluster_submit(c,
-                           json_pack("{s:s,s:s,s:s}", "op", "image.abort", "id",
+                           json_pack("{s:s,s:s,s:s,s:b}", "op", "image.abort", "id",
                                      json_str_or(image, "id", ""), "session",
-                                     json_str_or(session, "id", "")),
+                                     json_str_or(session, "id", ""), "cut", 1),
                            own_done, NULL);
             break;
         }

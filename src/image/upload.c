@@ -49,6 +49,7 @@ struct image_upload {
     struct image_upload_options o; /* caller and id are not used after the start */
     enum upload_state state;
     bool silent;   /* nobody to tell any more */
+    bool unheard;  /* the client left before it was told */
     bool ready;    /* on_ready said yes */
     bool finished; /* the whole body came: finish_cb is to be told */
     bool writer_aborting, abort_decided;
@@ -180,10 +181,11 @@ static void abort_cb(struct meta_submit *req, int status, json_t *result, const 
     abort_maybe_done(u);
 }
 
+/* cut: the client has not sent all, or does not hear how it ended. */
 static void abort_send(struct image_upload *u)
 {
-    json_t *command =
-        json_pack("{s:s, s:s, s:s}", "op", "image.abort", "id", u->id, "session", u->session_hex);
+    json_t *command = json_pack("{s:s, s:s, s:s, s:b}", "op", "image.abort", "id", u->id, "session",
+                                u->session_hex, "cut", !u->finished || u->unheard);
     submit(u, command, abort_cb);
 }
 
@@ -350,10 +352,11 @@ static void saving_cb(struct meta_submit *req, int status, json_t *result, const
 static void saving_send(struct image_upload *u)
 {
     u->state = UP_SAVING;
-    json_t *command = json_pack("{s:s, s:s, s:s, s:I, s:s, s:I}", "op", "image.saving", "id", u->id,
-                                "session", u->session_hex, "host", (json_int_t)u->ctx->self, "kind",
-                                u->o.stage ? "stage" : "upload", "size",
-                                (json_int_t)(u->announced > 0 ? u->announced : 0));
+    json_t *command = json_pack(
+        "{s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:b}", "op", "image.saving", "id", u->id, "session",
+        u->session_hex, "host", (json_int_t)u->ctx->self, "kind", u->o.stage ? "stage" : "upload",
+        "size", (json_int_t)(u->announced > 0 ? u->announced : 0), "length",
+        (json_int_t)u->o.content_length, "repeats", u->o.repeats && !u->keyed);
     submit(u, command, saving_cb);
 }
 
@@ -580,6 +583,11 @@ void image_upload_finish(struct image_upload *u, image_cb cb, void *arg)
                      "The data is shorter than x-openstack-image-size says (%lld bytes).",
                      (long long)u->o.size_header);
     }
+    if (rv == 0 && u->o.rest_only && u->size == 0 && u->announced < 0) {
+        rv = err_set(&err, TSR_ECONFLICT,
+                     "A host was lost a moment ago, and this client may be sending what is left of "
+                     "a body: no data. An empty image wants Content-Length: 0.");
+    }
     if (rv == 0 && u->inspect != NULL) {
         rv = inspect_finish(u->inspect, u->size, &u->virtual_size, &err);
     }
@@ -597,6 +605,7 @@ void image_upload_finish(struct image_upload *u, image_cb cb, void *arg)
 
 void image_upload_abort(struct image_upload *u)
 {
+    u->unheard = !u->silent;
     u->silent = true;
     if (u->state == UP_OPEN && u->status == 0) {
         upload_fail(u, TSR_EEOF, NULL);

@@ -9,6 +9,10 @@
 
 enum { HASH_HEX = 64, HOST_TEXT = 24 };
 
+/* How long a client may take to repeat an upload that was cut off: as long as TCP goes on sending
+ * to a host that has gone (about 15 minutes, RFC 1122 4.2.3.5 and Linux' tcp_retries2). */
+static const int64_t cut_life_us = 15 * 60 * INT64_C(1000000);
+
 static bool is(const char *a, const char *b)
 {
     return a != NULL && strcmp(a, b) == 0;
@@ -53,6 +57,23 @@ static int saving_check(struct apply *a, const json_t *image, const struct sessi
     return 0;
 }
 
+/* Some clients send a request again when its connection broke, with what is left of a body that was
+ * read already: after an upload that was cut off only one that is announced as long as that one was
+ * is known to be whole. */
+static int repeat_check(struct apply *a, const json_t *image, const json_t *cmd)
+{
+    const json_t *cut = json_obj(image, "cut");
+    int64_t length = json_int(cmd, "length", -1);
+    if (cut == NULL || !json_bool(cmd, "repeats", false) ||
+        a->now - json_int(cut, "at", 0) > cut_life_us ||
+        (length >= 0 && length == json_int(cut, "length", -1))) {
+        return 0;
+    }
+    return apply_refuse(a, TSR_ECONFLICT,
+                        "An upload to this image was cut off, and this client may be sending what "
+                        "is left of it. Make a new image for the data.");
+}
+
 static void session_set(struct apply *a, json_t *image, const json_t *cmd, const char *kind)
 {
     json_t *session = json_object();
@@ -67,7 +88,11 @@ static void session_set(struct apply *a, json_t *image, const json_t *cmd, const
     if (json_int(cmd, "size", 0) > 0) {
         put_int(a, session, "reserved", json_int(cmd, "size", 0));
     }
+    if (json_int(cmd, "length", -1) >= 0) {
+        put_int(a, session, "length", json_int(cmd, "length", -1));
+    }
     put_value(a, image, "session", session);
+    json_object_del(image, "cut");
 }
 
 bool apply_session_is(const json_t *image, const char *session)
@@ -100,6 +125,9 @@ int apply_image_saving(struct apply *a, const json_t *cmd)
     }
     if (rc == 0) {
         rc = saving_check(a, old, kind);
+    }
+    if (rc == 0) {
+        rc = repeat_check(a, old, cmd);
     }
     if (rc == 0 && apply_host(a, (uint64_t)json_int(cmd, "host", 0), &host) != 0) {
         rc = a->w.error != 0 ? a->w.error : apply_refuse(a, TSR_EINVAL, "Unknown host.");
@@ -396,6 +424,19 @@ void apply_data_drop(struct apply *a, json_t *image)
     put_str(a, image, "status", "queued");
 }
 
+/* For repeat_check, later. */
+static void cut_set(struct apply *a, json_t *image, int64_t length)
+{
+    json_t *cut = json_object();
+    if (cut == NULL) {
+        a->w.error = TSR_ENOMEM;
+        return;
+    }
+    put_int(a, cut, "at", a->now);
+    put_int(a, cut, "length", length);
+    put_value(a, image, "cut", cut);
+}
+
 int apply_image_abort(struct apply *a, const json_t *cmd)
 {
     json_t *old = NULL, *next = NULL;
@@ -408,6 +449,9 @@ int apply_image_abort(struct apply *a, const json_t *cmd)
         (next = apply_copy(a, old)) != NULL) {
         apply_import_end(a, next, "The import was ended.");
         apply_data_drop(a, next);
+        if (json_bool(cmd, "cut", false)) {
+            cut_set(a, next, json_int(json_obj(old, "session"), "length", -1));
+        }
         apply_image_touch(a, next, true);
         rc = a->w.error != 0 ? a->w.error : apply_image_store(a, old, next);
     }

@@ -130,6 +130,47 @@ def what_a_dead_host_pushed_goes(cluster, results):
     results.check("its own are gone within a minute, too", *as_before(["host2"]))
 
 
+SDK = {"User-Agent": "openstacksdk/0.101.0 keystoneauth1/5.0.0 python-requests/2.28.1 CPython/3.11.2"}
+
+
+def what_is_left_of_a_body(cluster, results):
+    """Some clients send a PUT again when its connection broke, with what they have not read yet: never an image."""
+    def cut(size):
+        s = wrapped(cluster, "host2")
+        with lib.Client(cluster, "host2") as client:
+            image_id = client.create("left").json()["id"]
+        s.sendall(head(cluster, "host2", image_id, size, "User-Agent: " + SDK["User-Agent"] + "\r\n")
+                  + (b"1000\r\n" if size is None else b"") + b"x" * 2048)
+        results.check("the upload is under way", lib.wait_until(lambda: status_of(cluster, "host1", image_id) == "saving", 10))
+        return image_id, s
+
+    def again(image_id, what, body, wanted, **how):
+        with lib.Client(cluster, "host1") as client:
+            reply = client.upload(image_id, body, **how)
+            results.equal(f"{what}: {wanted}", reply.status, wanted)
+
+    image_id, s = cut(None)
+    s.close()
+    become(cluster, results, "its connection breaks", "host1", image_id, ("queued",))
+    again(image_id, "the rest, by a client that repeats by itself", b"x" * 2048, 409, chunked=True, headers=SDK)
+    again(image_id, "nothing, by it", b"", 409, chunked=True, headers=SDK)
+    again(image_id, "all of it, by one that does not", b"x" * 4096, 204, chunked=True)
+
+    image_id, s = cut(4096)
+    cluster.kill("host2")
+    with lib.Client(cluster, "host1") as client:
+        empty, nothing = (client.create("empty").json()["id"] for _ in range(2))
+    again(empty, "no data from such a client just after a host was lost", b"", 409, chunked=True, headers=SDK)
+    again(empty, "no data and the length says so", b"", 204, headers=SDK)
+    again(nothing, "no data from another client", b"", 204, chunked=True)
+    become(cluster, results, "its host dies", "host1", image_id, ("queued",))
+    again(image_id, "less than was announced", b"x" * 2048, 409, headers=SDK)
+    again(image_id, "as much as was announced", b"x" * 4096, 204, headers=SDK)
+    s.close()
+    cluster.start("host2")
+    results.check("the host comes back", cluster.await_ready(30) is not None)
+
+
 def conflicts(cluster, results):
     def second(image_id):
         with lib.Client(cluster, "host2") as client:
@@ -253,6 +294,7 @@ def body(cluster, results):
     what_a_dead_host_pushed_goes(cluster, results)
     raw(cluster, results)
     conflicts(cluster, results)
+    what_is_left_of_a_body(cluster, results)
     hosts_die(cluster, results)
     many(cluster, results)
 

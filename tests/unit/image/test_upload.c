@@ -5,7 +5,7 @@ struct put {
     struct world *w;
     struct image_upload *u;
     struct answer ready, failed, finished;
-    bool paused;
+    bool paused, repeats, rest_only;
     uint64_t at;
 };
 
@@ -24,21 +24,30 @@ static void put_failed(void *arg, int status, const struct err *err)
     answer_cb(&((struct put *)arg)->failed, status, NULL, err);
 }
 
-static int put_start(struct put *p, struct world *w, const struct caller *caller, const char *id,
-                     int64_t length, int64_t header)
+/* By a client that sends what is left of a body again. */
+static int put_start_repeating(struct put *p, struct world *w, const struct caller *caller,
+                               const char *id, int64_t length, int64_t header)
 {
-    memset(p, 0, sizeof(*p));
     p->w = w;
     struct image_upload_options o = {.caller = caller,
                                      .id = id,
                                      .content_length = length,
                                      .size_header = header,
+                                     .repeats = p->repeats,
+                                     .rest_only = p->rest_only,
                                      .on_ready = put_ready,
                                      .on_drain = put_drain,
                                      .on_fail = put_failed,
                                      .arg = p};
     image_upload_start(&w->ctx, &o, &p->u);
     return world_wait(w, &p->ready);
+}
+
+static int put_start(struct put *p, struct world *w, const struct caller *caller, const char *id,
+                     int64_t length, int64_t header)
+{
+    memset(p, 0, sizeof(*p));
+    return put_start_repeating(p, w, caller, id, length, header);
 }
 
 /* Send @size bytes of image @n, as far as it is taken. */
@@ -382,6 +391,56 @@ static void an_abort_is_sent_until_it_is_decided(void **state)
     world_close(&w);
 }
 
+static void what_is_left_of_a_body_is_refused(void **state)
+{
+    (void)state;
+    struct world w;
+    struct put p, again = {.repeats = true}, whole = {.repeats = true};
+    char id[40];
+    world_open(&w);
+    world_create(&w, raw_body, id);
+    check_ok(put_start(&p, &w, &w.owner, id, 9000, -1));
+    put_bytes(&p, 1, 5000);
+    image_upload_abort(p.u);
+    virtual_sleep(&w.c.v, 1000);
+    world_is(&w, id, "queued");
+    check_code(put_start_repeating(&again, &w, &w.owner, id, 4000, -1), TSR_ECONFLICT);
+    check_ok(put_start_repeating(&whole, &w, &w.owner, id, 9000, -1));
+    put_bytes(&whole, 1, 9000);
+    check_ok(put_finish(&whole));
+    world_is(&w, id, "active");
+    /* Refused for what came, and told: another body may follow. */
+    world_create(&w, "{\"disk_format\":\"qcow2\",\"container_format\":\"bare\"}", id);
+    check_ok(put_start(&p, &w, &w.owner, id, 100, -1));
+    put_bytes(&p, 1, 100);
+    check_code(put_finish(&p), TSR_EMEDIA);
+    again = (struct put){.repeats = true};
+    check_ok(put_start_repeating(&again, &w, &w.owner, id, 50, -1));
+    image_upload_abort(again.u);
+    virtual_sleep(&w.c.v, 1000);
+    world_close(&w);
+}
+
+static void no_data_may_be_what_is_left(void **state)
+{
+    (void)state;
+    struct world w;
+    struct put p = {.repeats = true, .rest_only = true}, empty = p, some = p;
+    char id[40], other[40];
+    world_open(&w);
+    world_create(&w, raw_body, id);
+    world_create(&w, raw_body, other);
+    check_ok(put_start_repeating(&p, &w, &w.owner, id, -1, -1));
+    check_code(put_finish(&p), TSR_ECONFLICT);
+    world_is(&w, id, "queued");
+    check_ok(put_start_repeating(&empty, &w, &w.owner, id, 0, -1)); /* it says that it is empty */
+    check_ok(put_finish(&empty));
+    check_ok(put_start_repeating(&some, &w, &w.owner, other, -1, -1));
+    put_bytes(&some, 1, 10);
+    check_ok(put_finish(&some));
+    world_close(&w);
+}
+
 static void an_image_deleted_meanwhile_is_gone(void **state)
 {
     (void)state;
@@ -451,6 +510,8 @@ static void with_two_hosts_an_upload_survives_the_loss_of_the_other(void **state
 TEST_MAIN(cmocka_unit_test(with_two_hosts_an_upload_survives_the_loss_of_the_other),
           cmocka_unit_test(an_upload_turns_the_image_active_with_all_its_facts),
           cmocka_unit_test(an_empty_body_makes_an_active_image_of_no_bytes),
+          cmocka_unit_test(what_is_left_of_a_body_is_refused),
+          cmocka_unit_test(no_data_may_be_what_is_left),
           cmocka_unit_test(refusals_before_the_body_leave_the_image_alone),
           cmocka_unit_test(data_that_is_not_as_declared_takes_the_image_back),
           cmocka_unit_test(lengths_are_held_to),

@@ -170,6 +170,46 @@ static void an_aborted_upload_leaves_the_image_queued(void **state)
     store_close(&s);
 }
 
+static int saving_again(struct store *s, const char *id, int length, bool repeats)
+{
+    return run(s, "{'op':'image.saving','id':'%s','session':'n','host':1,'length':%d,'repeats':%s}",
+               id, length, repeats ? "true" : "false");
+}
+
+static void cut_off(struct store *s, unsigned n, int length)
+{
+    create(s, uuid(n));
+    check_ok(run(s, "{'op':'image.saving','id':'%s','session':'s','host':1,'length':%d}", uuid(n),
+                 length));
+    check_ok(run(s, "{'op':'image.abort','id':'%s','session':'s','cut':true}", uuid(n)));
+}
+
+static void what_is_left_of_a_body_is_no_upload(void **state)
+{
+    (void)state;
+    struct store s;
+    store_open(&s);
+    add_hosts(&s, 1);
+    cut_off(&s, 1, 1000);
+    check_code(saving_again(&s, uuid(1), -1, true), TSR_ECONFLICT);
+    check_code(saving_again(&s, uuid(1), 400, true), TSR_ECONFLICT);
+    check_field(&s, uuid(1), "status", "\"queued\"");
+    check_ok(saving_again(&s, uuid(1), 1000, true)); /* all of it */
+    cut_off(&s, 2, -1);
+    check_code(saving_again(&s, uuid(2), -1, true), TSR_ECONFLICT);
+    check_code(saving_again(&s, uuid(2), 1000, true), TSR_ECONFLICT);
+    check_ok(saving_again(&s, uuid(2), -1, false)); /* a client that begins anew */
+    cut_off(&s, 3, -1);
+    s.now += 15 * 60 * INT64_C(1000000);
+    check_ok(saving_again(&s, uuid(3), -1, true));
+    /* One that was refused, and told so, may be followed by another. */
+    create(&s, uuid(4));
+    check_ok(saving(&s, uuid(4), "s"));
+    check_ok(run(&s, "{'op':'image.abort','id':'%s','session':'s','cut':false}", uuid(4)));
+    check_ok(saving_again(&s, uuid(4), -1, true));
+    store_close(&s);
+}
+
 static void images_are_deactivated_and_back(void **state)
 {
     (void)state;
@@ -267,6 +307,7 @@ static void replica_reports_reach_all_images_of_the_manifest(void **state)
 
 TEST_MAIN(cmocka_unit_test(an_upload_goes_from_queued_over_saving_to_active),
           cmocka_unit_test(only_a_queued_image_with_formats_takes_an_upload),
+          cmocka_unit_test(what_is_left_of_a_body_is_no_upload),
           cmocka_unit_test(activation_belongs_to_the_current_session),
           cmocka_unit_test(activation_needs_enough_replicas),
           cmocka_unit_test(a_host_without_the_image_role_is_no_replica),

@@ -22,7 +22,6 @@
 enum {
     BUFFERS_MIN = 2,
     BUFFERS_MAX = 8,
-    STALL_MS = 15 * 1000,
     TICK_MS = 1000,
     PUT_TIMEOUT_MS = 60 * 1000,
 };
@@ -444,7 +443,7 @@ static void drop_stalled(struct replica_writer *w)
         return;
     }
     struct push_slot *slot = container_of(w->slots.next, struct push_slot, node);
-    if (slot->sent_ms == 0 || now - slot->sent_ms < STALL_MS) {
+    if (slot->sent_ms == 0 || now - slot->sent_ms < PUSH_STALL_MS) {
         return;
     }
     size_t pending = 0;
@@ -464,7 +463,11 @@ static void tick(struct timer *timer)
 {
     struct replica_writer *w = container_of(timer, struct replica_writer, timer);
     timer_start(&w->timer, TICK_MS);
-    drop_stalled(w);
+    if (w->phase == PUSH_SEALING) {
+        push_seal_drop_stalled(w);
+    } else {
+        drop_stalled(w);
+    }
     push_advance(w);
 }
 

@@ -7,6 +7,9 @@
 #include "tessera/base/digest.h"
 #include "tessera/replica.h"
 
+/* How long the others wait for a host that gets nowhere. */
+enum { PUSH_STALL_MS = 15 * 1000 };
+
 struct push_host {
     struct replica_writer *w;
     uint64_t id;
@@ -19,6 +22,7 @@ struct push_host {
     struct chunk_req req;
     uint8_t head[WIRE_SESSION_ID];
     bool sealed, calling;
+    uint64_t called_ms;
     unsigned rounds;
     struct chunk_id *missing;
     size_t missing_count, missing_at;
@@ -91,7 +95,8 @@ struct replica_writer {
     char *encoded;
     size_t encoded_size;
     struct chunk_id manifest_id;
-    unsigned sealing;
+    unsigned sealing; /* hosts that are not over */
+    uint64_t over_ms; /* when the last one was */
 
     replica_writer_cb cb;
     void (*abort_cb)(void *arg);
@@ -107,6 +112,7 @@ void push_advance(struct replica_writer *w);
 /* Give back the buffer that the cutter fills, or the wish for one. */
 void push_drop_buffer(struct replica_writer *w);
 void push_seal_start(struct replica_writer *w);
+void push_seal_drop_stalled(struct replica_writer *w);
 void push_end(struct replica_writer *w);
 
 #endif

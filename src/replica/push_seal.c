@@ -3,9 +3,10 @@
  * Happy path: encode the manifest -> seal here and SEAL on the peers -> all have answered -> the
  * caller gets the hosts that hold a durable replica. A host that lacks chunks (it was restarted, or
  * told "have" of a copy that turned out bad) lists them; they are sent again from the store of this
- * host, then it is asked once more, at most three times. Failures: a host that fails is left out;
- * fewer than seals_min sealed -> TSR_EUNAVAILABLE and the session ends on all hosts, so that
- * nothing is left behind. */
+ * host, then it is asked once more, at most three times. Failures: a host that fails is left out,
+ * and so is a peer that gets nowhere for 15 s after the others were done, if those are enough: it
+ * may be a machine that hangs with its connections open. Fewer than seals_min sealed ->
+ * TSR_EUNAVAILABLE and the session ends on all hosts, so that nothing is left behind. */
 #include "replica/push.h"
 
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static void host_over(struct push_host *host, int status)
     free(host->buffer);
     host->missing = NULL;
     host->buffer = NULL;
+    w->over_ms = loop_now_ms(w->ctx->loop);
     w->sealing--;
     w->busy--;
     if (w->sealing == 0) {
@@ -105,6 +107,7 @@ static void call_host(struct push_host *host, enum peer_call_type type, const st
         .arg = host,
     };
     host->calling = true;
+    host->called_ms = loop_now_ms(w->ctx->loop);
     peer_call_start(w->ctx->peers, &host->call);
 }
 
@@ -200,6 +203,31 @@ void push_seal_start(struct replica_writer *w)
     }
     if (--w->sealing == 0) {
         push_end(w);
+    }
+}
+
+static size_t sealed_count(const struct replica_writer *w)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < w->host_count; i++) {
+        count += w->hosts[i].sealed;
+    }
+    return count;
+}
+
+void push_seal_drop_stalled(struct replica_writer *w)
+{
+    uint64_t now = loop_now_ms(w->ctx->loop);
+    size_t have = sealed_count(w);
+    if (have == 0 || have < w->options.seals_min || now - w->over_ms < PUSH_STALL_MS) {
+        return;
+    }
+    for (size_t i = 0; i < w->host_count; i++) {
+        struct push_host *host = &w->hosts[i];
+        if (host->calling && host->failed == 0 && now - host->called_ms >= PUSH_STALL_MS) {
+            push_host_fail(host, TSR_ETIMEOUT);
+            peer_call_cancel(w->ctx->peers, &host->call);
+        }
     }
 }
 

@@ -178,6 +178,41 @@ static void a_host_that_stops_answering_is_dropped_after_a_while(void **state)
     check((c.v.now_ns - start) / 1000000 < 30000);
 }
 
+static void a_host_that_stops_answering_before_the_seal_is_dropped_after_a_while(void **state)
+{
+    (void)state;
+    struct upload u;
+    uint64_t size = 10 * TEST_CHUNK;
+    upload_open(&u, &c, 1, 5, 1, size, three, 3, 2);
+    while (upload_step(&u, 1)) {
+    }
+    cluster_settle(&c);
+    sim_peers_cut(c.peers, 3, 1, true);
+    uint64_t start = c.v.now_ns;
+    check_ok(upload_finish(&u));
+    check_int(u.result.sealed_count, 2);
+    check_replica(2, &u.result.manifest, 1, size);
+    check((c.v.now_ns - start) / 1000000 < 20000);
+}
+
+/* Nobody is dropped before enough have sealed. */
+static void a_seal_waits_for_a_host_that_it_needs(void **state)
+{
+    (void)state;
+    struct upload u;
+    uint64_t size = 10 * TEST_CHUNK;
+    upload_open(&u, &c, 1, 5, 1, size, three, 3, 3);
+    while (upload_step(&u, 1)) {
+    }
+    cluster_settle(&c);
+    sim_peers_cut(c.peers, 3, 1, true);
+    replica_writer_finish(u.w, upload_done, &u);
+    virtual_sleep(&c.v, 60000);
+    check(!u.done);
+    virtual_until(&c.v, &u.done);
+    check_code(u.status, TSR_EUNAVAILABLE);
+}
+
 static void too_few_hosts_fail_the_upload_early_and_leave_nothing(void **state)
 {
     (void)state;
@@ -317,6 +352,8 @@ TEST_MAIN(CASE(an_upload_is_sealed_on_all_hosts_with_the_right_digests),
           CASE(uploads_that_share_few_buffers_all_end), CASE(zeros_are_neither_stored_nor_sent),
           CASE(a_host_that_dies_half_way_is_left_out),
           CASE(a_host_that_stops_answering_is_dropped_after_a_while),
+          CASE(a_host_that_stops_answering_before_the_seal_is_dropped_after_a_while),
+          CASE(a_seal_waits_for_a_host_that_it_needs),
           CASE(too_few_hosts_fail_the_upload_early_and_leave_nothing),
           CASE(a_full_disk_here_passes_chunks_on), CASE(no_room_anywhere_says_so),
           CASE(a_peer_that_lost_chunks_gets_them_again_at_the_seal),

@@ -73,6 +73,13 @@ static json_t *make_report(struct cluster *c)
     return r;
 }
 
+/* How long ago it reported to this leader; -1: never. */
+static int64_t report_age_ms(struct cluster *c, uint64_t id)
+{
+    const struct host_seen *s = health_seen(c, id);
+    return s != NULL && s->report_ms != 0 ? (int64_t)(cluster_now(c) - s->report_ms) : -1;
+}
+
 /* The leader's table of hosts, as an answer to a report. */
 static json_t *make_table(struct cluster *c)
 {
@@ -88,6 +95,7 @@ static json_t *make_table(struct cluster *c)
         json_set_int(h, "available", hosts[i].available_bytes);
         json_set_int(h, "total", hosts[i].total_bytes);
         json_set_int(h, "weight", hosts[i].weight);
+        json_set_int(h, "age_ms", report_age_ms(c, hosts[i].id));
         json_array_append_new(array, h);
     }
     json_t *out = json_object(), *reports = json_object();
@@ -129,7 +137,7 @@ static void learn_lives(struct cluster *c, json_t *table)
         uint64_t id = (uint64_t)json_int(h, "id", 0);
         struct host_seen *s = health_seen(c, id);
         if (s != NULL && !c->leader) {
-            life_learn(c, id, json_bool(h, "up", false), s->report);
+            life_learn(c, id, json_bool(h, "up", false), json_int(h, "age_ms", 0), s->report);
         }
     }
 }

@@ -32,9 +32,10 @@ struct host_seen {
 /* life.c: what was seen last of a host's process. */
 struct life {
     uint64_t raft_id, mark, starts;
-    uint64_t applied;   /* the most that it said to have applied, in any life */
-    uint64_t heard_ms;  /* when it was known to be alive; 0: its connection ended since */
-    uint64_t live_mark; /* who was last refused because it was heard */
+    uint64_t applied;  /* the most that it said to have applied, in any life */
+    uint64_t heard_ms; /* when it was known to be alive; 0: its connection ended since */
+    uint64_t gone_ms;  /* when that was */
+    uint64_t live_mark, live_since_ms; /* who was refused because it was heard, and since when */
     uint64_t asked_ms, twice_ms;
 };
 
@@ -249,7 +250,7 @@ void rejoin_duty(struct cluster *c);                                        /* l
 void life_tell(struct cluster *c, json_t *args); /* in what this host sends to the leader */
 bool life_refuses(struct cluster_op *op);        /* true: the request was answered */
 /* From the leader's table. */
-void life_learn(struct cluster *c, uint64_t host, bool up, const json_t *report);
+void life_learn(struct cluster *c, uint64_t host, bool up, int64_t age_ms, const json_t *report);
 bool life_rejoin_refused(struct cluster *c, uint64_t host); /* leader */
 void life_report(struct cluster *c, json_t *report);
 bool life_twice(struct cluster *c, uint64_t host); /* leader: some host saw two */

@@ -14,7 +14,9 @@
  *
  * Only the leader takes over a new life, from a report: two followers hardly talk to each other,
  * and would take a copy for the right one. A process that ends closes its connections, so a quick
- * restart is not taken for a second process.
+ * restart is not taken for a second process; and where that is not seen, only a process that is
+ * heard after its successor was refused makes two of them. A follower hears the others through the
+ * leader, which says how long ago each reported: its word for an old report does not count twice.
  *
  * Who is refused as OLD can not vouch for its log: it notes that and asks to rejoin as any host
  * with a damaged log (rejoin.c), which is answered once no other process of that host reports. Who
@@ -28,6 +30,8 @@
 #include "tessera/base/log.h"
 
 enum {
+    ALIVE_MS = 2000,    /* so long after it was heard a process is taken to be alive, at the most */
+    ANSWER_MS = 1000,   /* so late may the leader's word come */
     GIVE_UP_MS = 3000,  /* refused as LIVE for so long, with no gap of AGAIN_MS */
     AGAIN_MS = 2000,    /* refusals further apart are of two occasions */
     ASK_GAP_MS = 500,   /* a report so long after an ask to rejoin is of another process */
@@ -71,13 +75,19 @@ static int judge(struct cluster *c, struct life *l, uint64_t raft_id, const stru
         tell(c, l, "it runs on a copy, or on an older state, of the disk: refused");
         return TSR_ECORRUPT;
     }
-    if (!live && (l->heard_ms == 0 || cluster_now(c) - l->heard_ms >= c->o.suspect_ms)) {
+    uint64_t now = cluster_now(c);
+    uint64_t alive_ms = c->o.suspect_ms < ALIVE_MS ? c->o.suspect_ms : ALIVE_MS;
+    bool heard = l->heard_ms != 0 && now - l->heard_ms < alive_ms;
+    if (!live && !heard) {
         return 0;
     }
-    if (l->live_mark == told->mark) { /* not at the first time: it may just have restarted */
+    if (l->live_mark != told->mark) { /* it may just have been started again */
+        l->live_mark = told->mark;
+        l->live_since_ms = now;
+    } else if ((heard && l->heard_ms > l->live_since_ms + ANSWER_MS) ||
+               (live && now - l->live_since_ms >= ALIVE_MS)) {
         tell(c, l, "the other one is alive: refused");
     }
-    l->live_mark = told->mark;
     return TSR_EEXIST;
 }
 
@@ -94,6 +104,7 @@ void cluster_disconnected(struct cluster *c, uint64_t raft_id)
     atomic_store(&c->a_parted_ms, cluster_now(c));
     if (l != NULL && l->raft_id == raft_id) {
         l->heard_ms = 0;
+        l->gone_ms = cluster_now(c);
     }
 }
 
@@ -117,8 +128,8 @@ static struct peer_life told_in(const json_t *args)
                               .log_end = (uint64_t)json_int(args, "log_end", 0)};
 }
 
-/* The leader took that report. */
-static void take(struct cluster *c, struct life *l, uint64_t raft_id, const json_t *report)
+/* The leader took that report, @heard_ms ago on our clock; 0: not known when. */
+static void take(struct life *l, uint64_t raft_id, const json_t *report, uint64_t heard_ms)
 {
     struct peer_life told = told_in(report);
     uint64_t applied = (uint64_t)json_int(report, "applied", 0);
@@ -128,7 +139,7 @@ static void take(struct cluster *c, struct life *l, uint64_t raft_id, const json
     l->mark = told.mark;
     l->starts = told.starts;
     l->applied = applied > l->applied ? applied : l->applied;
-    l->heard_ms = cluster_now(c);
+    l->heard_ms = heard_ms;
 }
 
 bool life_refuses(struct cluster_op *op)
@@ -145,7 +156,7 @@ bool life_refuses(struct cluster_op *op)
     }
     int rv = judge(c, l, raft_id, &told, false);
     if (rv == 0) {
-        take(c, l, raft_id, op->args);
+        take(l, raft_id, op->args, cluster_now(c));
         return false;
     }
     op_fail(op, rv, "%s",
@@ -154,14 +165,25 @@ bool life_refuses(struct cluster_op *op)
     return true;
 }
 
-void life_learn(struct cluster *c, uint64_t host, bool up, const json_t *report)
+/* When a report that is @age_ms old came, as far as it tells that its sender lives. */
+static uint64_t heard_at(struct cluster *c, const struct life *l, int64_t age_ms)
+{
+    uint64_t now = cluster_now(c);
+    if (age_ms < 0 || (uint64_t)age_ms >= now) {
+        return 0;
+    }
+    uint64_t heard_ms = now - (uint64_t)age_ms;
+    return l->gone_ms != 0 && heard_ms <= l->gone_ms + ANSWER_MS ? 0 : heard_ms;
+}
+
+void life_learn(struct cluster *c, uint64_t host, bool up, int64_t age_ms, const json_t *report)
 {
     uint64_t raft_id = (uint64_t)json_int(report, "raft_id", 0);
     struct peer_life told = told_in(report);
     struct life *l = told.mark != 0 && host != c->o.self && up ? life_of(c, host) : NULL;
     if (l != NULL && raft_id >> 16 == host && raft_id >= l->raft_id &&
         (raft_id > l->raft_id || told.starts >= l->starts)) {
-        take(c, l, raft_id, report);
+        take(l, raft_id, report, heard_at(c, l, age_ms));
     }
 }
 

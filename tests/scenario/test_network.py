@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Three hosts in network namespaces, and what networks do to them: a leader cut off, two hosts that can not reach each
-other, loss in one direction, loss of a fifth, frames late, out of order and twice, a paused process, a client network that
-dies.
+other, loss in one direction, loss of a fifth, frames late, out of order and twice, a host that starts out of the leader's reach,
+a paused process, a client network that dies.
 
 Through all of it clients at every host create, change, read and delete images and download one; what they were told
 is checked for linearizability afterwards. SEED=n repeats the clients' choices; LONG=1 (or tools/test --long) takes
@@ -399,6 +399,22 @@ class Run:
         self.went_on(what, others, began)
         self.healed(what)
 
+    def restarted_apart(self):
+        """A follower is killed and started again while the leader is out of its reach: the leader's word for its earlier
+        process, handed round for a while, does not make two of them."""
+        what, leader = "F34 started again, the leader out of reach", self.leader()
+        name, other = [name for name in self.cluster.names() if name != leader]
+        member = self.cluster.member(name)
+        self.cluster.cut(leader, name)
+        member.process.kill()
+        member.process.wait()
+        member.start()
+        ended = lib.wait_until(lambda: member.process.poll() is not None, 6)
+        self.results.check(f"{what}: it runs on", not ended, f"exit {member.process.poll()}")
+        codes = {warning["code"] for warning in self.cluster.status(other)["warnings"]}
+        self.results.check(f"{what}: no HOST_TWICE", "HOST_TWICE" not in codes, str(codes))
+        self.healed(what)
+
     def clients_gone(self):
         """The holder's client network dies, while the hosts still reach each other: F31."""
         what = "F31 client network of the admin endpoint dead"
@@ -476,6 +492,7 @@ def body(cluster, results):
     run.disorder("F29 frames 5 to 60 ms late, out of order, some twice", (0.005, 0.06), True)
     if LONG:
         run.disorder("F29 frames about a second late", (0.8, 1.2), False)
+    run.restarted_apart()
     run.paused()
     run.clients_gone()
     run.finish()

@@ -255,6 +255,14 @@ static void stage_run(struct api_req *r)
     upload_begin(r, true);
 }
 
+/* A request without either has no body (RFC 9112 section 6.3), whatever its client sends behind the
+ * head. One of HTTP/1.0 that ends its data by closing would make an image of nothing and be told
+ * that all is well. Who means no data says so: a length of 0, or no chunk. */
+static bool length_told(const struct api_req *r)
+{
+    return http_content_length(r->http) != 0 || http_header(r->http, "Content-Length") != NULL;
+}
+
 /* false: refused by what its head says. */
 static bool head_ok(struct api_req *r)
 {
@@ -265,6 +273,11 @@ static bool head_ok(struct api_req *r)
     }
     if (size_header(r, &size) != 0) {
         api_errorf(r, TSR_EINVAL, "x-openstack-image-size must be a number of bytes.");
+        return false;
+    }
+    if (!length_told(r)) {
+        api_errorf(r, TSR_ELENGTH,
+                   "Image data needs a Content-Length, or Transfer-Encoding: chunked.");
         return false;
     }
     return true;

@@ -77,6 +77,7 @@ static const char *status_title(int status)
         {405, "Method Not Allowed"},
         {409, "Conflict"},
         {410, "Gone"},
+        {411, "Length Required"},
         {413, "Request Entity Too Large"},
         {415, "Unsupported Media Type"},
         {416, "Requested Range Not Satisfiable"},

@@ -124,6 +124,11 @@ static int on_value(http_parser *parser, const char *at, size_t size)
         return 0;
     }
     if (p->part != PART_VALUE) {
+        /* The parser lets one NUL through, as a value's first byte; strings would end there (RFC
+         * 9110 section 5.5). */
+        if (size > 0 && at[0] == 0) {
+            return bad(p, 400);
+        }
         if (part_end(p) != 0) {
             return 1;
         }

@@ -211,6 +211,17 @@ row("Expect: 100-continue with a body that came along needs no 100", "member", "
     raw=EXPECT + "Transfer-Encoding: chunked\nExpect: 100-continue\n\n3\nabc\n0\n\n", then={"status": "active", "size": 3})
 row("Expect: 100-continue of HTTP/1.0 is ignored", "member", "PUT /v2/images/<id>/file", 204, given="queued",
     raw=EXPECT.replace("1.1", "1.0") + "Content-Length: 3\nExpect: 100-continue\n\nabc", then={"status": "active", "size": 3})
+for version in ("1.0", "1.1"):
+    row(f"data of HTTP/{version} without a length and without chunks is 411", "member", "PUT /v2/images/<id>/file", 411, given="queued",
+        raw=EXPECT.replace("1.1", version) + "\nabc", then={"status": "queued", "size": None}, has={"error/title": "Length Required"})
+row("an upload of nothing at all that does not say so is 411", "member", "PUT /v2/images/<id>/file", 411, given="queued",
+    raw=EXPECT + "Connection: close\n\n", then={"status": "queued"})
+row("data to be staged without a length and without chunks is 411", "member", "PUT /v2/images/<id>/stage", 411, given="queued",
+    raw=EXPECT.replace("/file", "/stage") + "\n", then={"status": "queued"})
+row("data without a length is not asked for", "member", "PUT /v2/images/<id>/file", 411, given="queued",
+    raw=EXPECT + "Expect: 100-continue\n\n", then={"status": "queued"})
+row("chunks of nothing are data", "member", "PUT /v2/images/<id>/file", 204, given="queued",
+    raw=EXPECT + "Transfer-Encoding: chunked\n\n0\n\n", then={"status": "active", "size": 0})
 for what, token, status in (("with a bad token", "bad", 401), ("of an image that is not there", "<token:member>", 404),
                             ("by a reader", "<token:reader>", 403)):
     row(f"Expect: 100-continue {what} is the final {status}", "member", "PUT /v2/images/<id>/file", status, given="queued",
@@ -296,6 +307,8 @@ for what, fields, status in (
         ("a blank before the colon", "Transfer-Encoding : chunked\n", 400),
         ("a blank before the name", " Transfer-Encoding: chunked\n", 400),
         ("a folded line", "X-A: b\n c\nTransfer-Encoding:\n chunked\n", 400),
+        ("a value that begins with a NUL", "X-A: \x00b\nContent-Length: 5\n", 400),
+        ("a value with a NUL in it", "X-A: b\x00c\nContent-Length: 5\n", 400),
         ("a name with a NUL", "X-\x00A: b\nContent-Length: 5\n", 400),
         ("a second Host", "Host: other\nContent-Length: 5\n", 400)):
     row(f"{what} is refused", "member", "PUT /v2/images/<id>/file", status, given="queued", raw=CHUNKS + fields + "\n0\n\nG",

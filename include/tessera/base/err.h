@@ -42,7 +42,8 @@
     X(EEOF, 29, 400, 0, "connection ended early")                                   \
     X(EAGAIN, 30, 503, 1, "would block")                                            \
     X(ETOOMANY, 31, 429, 1, "too many requests")                                    \
-    X(EUNAVAILABLE, 32, 503, 1, "service not available")
+    X(EUNAVAILABLE, 32, 503, 1, "service not available")                            \
+    X(ELENGTH, 33, 411, 0, "length required")
 
 enum {
 #define X(name, number, status, retry, text) TSR_##name = -(number),

@@ -132,6 +132,10 @@ static const struct property task_properties[] = {
     {"image_id", TEXT("Image associated with the task")},
     {"request_id", TEXT("Human-readable informative request-id")},
     {"user_id", TEXT("User associated with the task")},
+    {"bytes_done", "{\"type\":\"integer\",\"description\":"
+                   "\"Bytes that have been copied, while the task runs\"}"},
+    {"bytes_total", "{\"type\":[\"null\",\"integer\"],\"description\":"
+                    "\"Bytes that are to be copied, if that is known\"}"},
     {"expires_at", "{\"type\":[\"null\",\"string\"],\"description\":"
                    "\"Datetime when this resource would be subject to removal\"}"},
     {"created_at", TEXT("Datetime when this resource was created")},

@@ -100,10 +100,28 @@ static void print_fields(const json_t *object)
     table_print(t);
 }
 
+/* How far its import has come: the task that runs, if one does. */
+static json_t *running_task(struct cli *cli, const char *id)
+{
+    char path[600];
+    json_t *reply = NULL, *task, *found = NULL;
+    size_t i;
+    (void)snprintf(path, sizeof(path), "/v2/images/%.255s/tasks", id);
+    if (cli_try(cli, "GET", path, NULL, &reply) == 200) {
+        json_array_foreach(json_arr(reply, "tasks"), i, task)
+        {
+            found = strcmp(json_str_or(task, "status", ""), "processing") == 0 ? task : found;
+        }
+    }
+    json_incref(found);
+    json_decref(reply);
+    return found;
+}
+
 int cmd_image_show(struct cli *cli)
 {
     char path[600];
-    json_t *image = NULL, *replicas = NULL, *r;
+    json_t *image = NULL, *replicas = NULL, *task = NULL, *r;
     if (cli->argc != 1) {
         return CLI_USAGE;
     }
@@ -117,12 +135,19 @@ int cmd_image_show(struct cli *cli)
     if (cli_try(cli, "GET", path, NULL, &replicas) == 200) {
         json_object_set(image, "replicas", json_arr(replicas, "replicas"));
     }
+    if (strcmp(json_str_or(image, "status", ""), "importing") == 0) {
+        task = running_task(cli, cli->argv[0]);
+    }
     if (cli->json) {
+        json_object_set(image, "task", task);
         print_json(image);
     } else {
         json_t *list = json_incref(json_arr(image, "replicas"));
         json_object_del(image, "replicas");
         print_fields(image);
+        if (task != NULL) {
+            (void)printf("\nimport: %s\n", json_str_or(task, "message", ""));
+        }
         size_t i;
         json_array_foreach(list, i, r)
         {
@@ -131,6 +156,7 @@ int cmd_image_show(struct cli *cli)
         }
         json_decref(list);
     }
+    json_decref(task);
     json_decref(replicas);
     json_decref(image);
     return CLI_OK;

@@ -65,9 +65,9 @@ struct import_job *import_job_new(struct image_importer *i, const char *image_id
 void import_job_maybe_free(struct import_job *job)
 {
     struct image_importer *i = job->importer;
-    if (job->state != JOB_ENDED || job->submitting || job->resolving || job->writer_aborting ||
-        job->task_posted || job->fetch != NULL || job->writer != NULL || job->unpacking ||
-        import_convert_busy(job) || signed_data_busy(job->signature)) {
+    if (job->state != JOB_ENDED || job->submitting || job->telling || job->resolving ||
+        job->writer_aborting || job->task_posted || job->fetch != NULL || job->writer != NULL ||
+        job->unpacking || import_convert_busy(job) || signed_data_busy(job->signature)) {
         return;
     }
     if (job->opened) {
@@ -146,6 +146,7 @@ static void on_check(struct timer *timer)
         import_job_end(job);
         return;
     }
+    import_progress_check(job);
     timer_start(&job->check, CHECK_MS);
 }
 

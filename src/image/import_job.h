@@ -110,9 +110,12 @@ struct import_job {
 
     /* what is in flight beside reader, writer and fetch */
     bool remote_over; /* more came than an image can be */
-    bool submitting, resolving, writer_aborting, task_posted, opened;
+    bool submitting, telling, resolving, writer_aborting, task_posted, opened;
     struct meta_submit submit;
     uint8_t command[COMMAND_ID_SIZE];
+    struct meta_submit tell; /* telling */
+    uint64_t told;           /* of `came` */
+    unsigned checks;
     struct task fail_task;
     struct timer timer, check; /* retries; is it still ours? */
     uint64_t retry_ms, sealed_ms;
@@ -139,8 +142,15 @@ void import_job_fail_later(struct import_job *job, int status, const struct err 
 /* The data is durable and as it must be. */
 void import_job_finish(struct import_job *job);
 
+/* --- import_progress.c: how far it has come
+ * ----------------------------------------------------------- */
+/* From time to time while it runs. */
+void import_progress_check(struct import_job *job);
+
 /* --- import_source.c: where the data comes from
  * ------------------------------------------------------- */
+/* Bytes that there are in all; -1: not known (yet). */
+int64_t import_source_size(const struct import_job *job);
 /* Run the import of @image (a record in `importing` whose session is ours). */
 void import_source_begin(struct import_job *job, const json_t *image);
 /* Download job->url. */

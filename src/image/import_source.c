@@ -244,6 +244,17 @@ static int download_open(struct import_job *job, struct err *err)
     return rv;
 }
 
+int64_t import_source_size(const struct import_job *job)
+{
+    if (job->kind == IMPORT_REMOTE) {
+        return job->remote_size <= INT64_MAX ? (int64_t)job->remote_size : -1;
+    }
+    if (job->kind == IMPORT_DIRECT) {
+        return json_int(job->image, "size", -1);
+    }
+    return job->fetch != NULL ? http_fetch_size(job->fetch) : -1;
+}
+
 /* --- both
  * -------------------------------------------------------------------------------------------- */
 

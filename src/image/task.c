@@ -1,4 +1,5 @@
 /* Tasks as clients see them. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,29 @@ static json_t *time_json(const json_t *task, const char *name)
     return json_string(text);
 }
 
+enum { MIB = 1 << 20 };
+
+/* While it runs: numbers for programs, and a message for people, as Glance writes it. */
+static int put_progress(const json_t *task, json_t *out)
+{
+    char text[64];
+    int64_t done = json_int(task, "bytes_done", -1), total = json_int(task, "bytes_total", -1);
+    if (done < 0) {
+        return 0;
+    }
+    if (total >= 0) {
+        (void)snprintf(text, sizeof(text), "Copied %lld of %lld MiB", (long long)(done / MIB),
+                       (long long)((total + MIB - 1) / MIB));
+    } else {
+        (void)snprintf(text, sizeof(text), "Copied %lld MiB", (long long)(done / MIB));
+    }
+    int rv = json_set_str(out, "message", text);
+    rv = rv != 0 ? rv : json_set_int(out, "bytes_done", done);
+    return rv != 0 ? rv
+                   : json_object_set_new(out, "bytes_total",
+                                         total >= 0 ? json_integer(total) : json_null());
+}
+
 json_t *image_task_render(const json_t *task, bool full)
 {
     static const char *const always[] = {"id",       "type",       "status", "owner",
@@ -37,6 +61,9 @@ json_t *image_task_render(const json_t *task, bool full)
     for (size_t i = 0; i < array_len(more) && full && rv == 0; i++) {
         json_t *v = json_object_get(task, more[i]);
         rv = json_object_set_new(out, more[i], v != NULL ? json_incref(v) : json_null());
+    }
+    if (rv == 0 && full) {
+        rv = put_progress(task, out);
     }
     if (rv != 0) {
         json_decref(out);

@@ -101,38 +101,39 @@ void result_fingerprint(const char *fp, struct result_record *out);
 bool result_of_another(struct meta_view *v, const uint8_t id[COMMAND_ID_SIZE],
                        const uint8_t fp[RESULT_FP_SIZE]);
 
-#define APPLY_COMMANDS(X)               \
-    X("cluster.init", cluster_init)     \
-    X("host.add", host_add)             \
-    X("host.update", host_update)       \
-    X("host.state", host_state)         \
-    X("host.remove", host_remove)       \
-    X("endpoint.grant", endpoint_grant) \
-    X("setting.put", setting_put)       \
-    X("dir.put", dir_put)               \
-    X("dir.delete", dir_delete)         \
-    X("image.create", image_create)     \
-    X("image.update", image_update)     \
-    X("image.tag", image_tag)           \
-    X("image.delete", image_delete)     \
-    X("image.saving", image_saving)     \
-    X("image.activate", image_activate) \
-    X("image.abort", image_abort)       \
-    X("image.status", image_status)     \
-    X("image.place", image_place)       \
-    X("image.replica", image_replica)   \
-    X("image.reserve", image_reserve)   \
-    X("image.stage", image_stage)       \
-    X("image.unstage", image_unstage)   \
-    X("import.start", import_start)     \
-    X("import.assign", import_assign)   \
-    X("import.claim", import_claim)     \
-    X("import.finish", import_finish)   \
-    X("import.fail", import_fail)       \
-    X("task.expire", task_expire)       \
-    X("member.add", member_add)         \
-    X("member.status", member_status)   \
-    X("member.remove", member_remove)   \
+#define APPLY_COMMANDS(X)                 \
+    X("cluster.init", cluster_init)       \
+    X("host.add", host_add)               \
+    X("host.update", host_update)         \
+    X("host.state", host_state)           \
+    X("host.remove", host_remove)         \
+    X("endpoint.grant", endpoint_grant)   \
+    X("setting.put", setting_put)         \
+    X("dir.put", dir_put)                 \
+    X("dir.delete", dir_delete)           \
+    X("image.create", image_create)       \
+    X("image.update", image_update)       \
+    X("image.tag", image_tag)             \
+    X("image.delete", image_delete)       \
+    X("image.saving", image_saving)       \
+    X("image.activate", image_activate)   \
+    X("image.abort", image_abort)         \
+    X("image.status", image_status)       \
+    X("image.place", image_place)         \
+    X("image.replica", image_replica)     \
+    X("image.reserve", image_reserve)     \
+    X("image.stage", image_stage)         \
+    X("image.unstage", image_unstage)     \
+    X("import.start", import_start)       \
+    X("import.assign", import_assign)     \
+    X("import.claim", import_claim)       \
+    X("import.progress", import_progress) \
+    X("import.finish", import_finish)     \
+    X("import.fail", import_fail)         \
+    X("task.expire", task_expire)         \
+    X("member.add", member_add)           \
+    X("member.status", member_status)     \
+    X("member.remove", member_remove)     \
     X("batch", batch)
 
 #define X(name, fn) int apply_##fn(struct apply *a, const json_t *cmd);

@@ -158,6 +158,8 @@ static void task_end(struct apply *a, const char *id, const char *image, const c
     put_str(a, task, "message", message == NULL ? "" : message);
     put_int(a, task, "updated_at", now);
     put_int(a, task, "expires_at", now + task_life_us);
+    json_object_del(task, "bytes_done");
+    json_object_del(task, "bytes_total");
     if (message == NULL && (result = json_object()) != NULL) {
         put_str(a, result, "image_id", image);
         put_value(a, task, "result", result);
@@ -166,6 +168,30 @@ static void task_end(struct apply *a, const char *id, const char *image, const c
         writeset_put_json(&a->w, DB_DIR, &key, task);
     }
     json_decref(task);
+}
+
+/* How far it has come; @total -1: not known. */
+static int task_progress(struct apply *a, const char *id, int64_t done, int64_t total)
+{
+    json_t *task = NULL;
+    struct key key;
+    key_of_dir(&key, "task", id);
+    int rc = writeset_get_json(&a->w, DB_DIR, &key, &task);
+    if (rc != 0) {
+        return rc == TSR_ENOENT ? 0 : rc;
+    }
+    put_int(a, task, "bytes_done", done);
+    if (total >= 0) {
+        put_int(a, task, "bytes_total", total);
+    } else {
+        json_object_del(task, "bytes_total");
+    }
+    put_int(a, task, "updated_at", apply_time(a, json_int(task, "updated_at", 0)));
+    if (a->w.error == 0) {
+        writeset_put_json(&a->w, DB_DIR, &key, task);
+    }
+    json_decref(task);
+    return a->w.error;
 }
 
 static int task_expire(struct apply *a, const char *id)
@@ -355,6 +381,28 @@ int apply_import_claim(struct apply *a, const json_t *cmd)
     }
     json_decref(next);
     json_decref(old);
+    return rc;
+}
+
+/* Touches the task alone: the image is as it was, for clients and for those who wait for changes.
+ */
+int apply_import_progress(struct apply *a, const json_t *cmd)
+{
+    int64_t done = json_int(cmd, "bytes", -1), total = json_int(cmd, "total", -1);
+    json_t *image = NULL;
+    if (done < 0 || total < -1) {
+        return apply_refuse(a, TSR_EINVAL, "Invalid progress.");
+    }
+    int rc = apply_image(a, json_str(cmd, "id"), &image);
+    if (rc == 0 && !(is(json_str(image, "status"), "importing") &&
+                     apply_session_is(image, json_str(cmd, "session")))) {
+        rc = apply_refuse(a, TSR_ECONFLICT, "The import is no longer the current one.");
+    }
+    const char *task = json_str(json_obj(image, "session"), "task");
+    if (rc == 0 && task != NULL) {
+        rc = task_progress(a, task, done, total);
+    }
+    json_decref(image);
     return rc;
 }
 

@@ -29,6 +29,7 @@ struct http_fetch {
     struct work work;
     struct task task;
     atomic_bool canceled;
+    atomic_int_fast64_t size; /* as the server says; 0: not known */
 
     pthread_mutex_t lock;
     pthread_cond_t room;
@@ -51,6 +52,16 @@ static bool stop_cb(void *arg)
 {
     struct http_fetch *f = arg;
     return atomic_load(&f->canceled);
+}
+
+static void progress_cb(void *arg, int64_t sent, int64_t sent_total, int64_t received,
+                        int64_t received_total)
+{
+    struct http_fetch *f = arg;
+    (void)sent;
+    (void)sent_total;
+    (void)received;
+    atomic_store(&f->size, received_total);
 }
 
 static int write_cb(void *arg, const void *data, size_t size)
@@ -96,6 +107,7 @@ static void run_cb(struct work *work)
         .header_count = f->header != NULL ? 1 : 0,
         .write_body = write_cb,
         .stop = stop_cb,
+        .progress = progress_cb,
         .arg = f,
         .address_allowed = f->o.address_allowed,
         .address_arg = f->o.address_arg,
@@ -221,6 +233,7 @@ int http_fetch_start(const struct http_fetch_options *options, struct http_fetch
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->room, NULL);
     atomic_init(&f->canceled, false);
+    atomic_init(&f->size, 0);
     f->task.run = task_cb;
     f->work.loop = options->loop;
     f->work.run = run_cb;
@@ -248,6 +261,12 @@ void http_fetch_resume(struct http_fetch *f)
         f->paused = false;
         wake(f);
     }
+}
+
+int64_t http_fetch_size(const struct http_fetch *f)
+{
+    int64_t size = atomic_load(&f->size);
+    return size > 0 ? size : -1;
 }
 
 void http_fetch_cancel(struct http_fetch *f)

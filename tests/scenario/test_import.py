@@ -16,7 +16,7 @@ SETTINGS = {"import_addresses_allowed": "127.0.0.1/32", "down_ms": "3s", "suspec
 
 
 class Source(http.server.BaseHTTPRequestHandler):
-    """/data/SIZE: bytes; /slow/SIZE: the same, a little at a time; /to?URL, /loop: redirects; /short: less than said."""
+    """/data/SIZE: bytes; /slow/SIZE: the same, when the gate opens; /half/SIZE: half of it before that; /to?URL, /loop: redirects; /short: less than said."""
 
     protocol_version = "HTTP/1.1"
     seen = []
@@ -56,9 +56,11 @@ class Source(http.server.BaseHTTPRequestHandler):
         return None
 
     def body(self, kind, size):
+        sent = 0
         for piece in lib.Body("import", size).pieces():
-            if kind == "slow":
+            if kind == "slow" or kind == "half" and sent >= size // 2:
                 Source.gate.wait(60)
+            sent += len(piece)
             if kind == "stall":
                 time.sleep(60)
             self.wfile.write(piece)
@@ -260,6 +262,29 @@ def check_download(cluster, results, port):
         results.equal("under the same rules", reply.status, 400)
 
 
+def check_progress(cluster, results, port):
+    """Any host says how far an import is that another one runs."""
+    body = lib.Body("import", 12 * lib.MIB)
+    names = cluster.names()
+    Source.gate.clear()
+    with lib.Client(cluster, names[0]) as one, lib.Client(cluster, names[1]) as two:
+        image_id = new_image(one)
+        start(one, image_id, web(f"http://127.0.0.1:{port}/half/{body.size}"))
+        task = lib.wait_until(lambda: next((t for t in tasks_of(two, image_id) if t.get("bytes_done", 0) >= 6 * lib.MIB), None), 30, 0.2)
+        results.check("a running import tells its bytes", task and task["bytes_done"] < body.size and task["bytes_total"] == body.size
+                      and task["status"] == "processing" and task["message"].startswith("Copied ")
+                      and task["message"].endswith(" of 12 MiB"), str(task))
+        admin = two.call("GET", f"/v2/tasks/{task['id']}").json() if task else {}
+        results.check("so does the list of all tasks", admin.get("bytes_total") == body.size, str(admin))
+        done = subprocess.run([os.path.join(lib.BIN, "tessera"), "image", "show", image_id], env=cluster.environment(names[1]),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+        results.check("and `tessera image show`", " of 12 MiB" in done.stdout and "import: Copied " in done.stdout, done.stdout[-300:])
+        Source.gate.set()
+        results.check("it becomes active", await_status(one, image_id, ("active",)))
+        task = tasks_of(two, image_id)[0]
+        results.check("its ended task tells none", "bytes_done" not in task and task["message"] == "" and task["status"] == "success", str(task))
+
+
 def half_a_stage(client, image_id):
     """Sends a first piece of staged data and then nothing, until the host is gone."""
     def pieces():
@@ -353,6 +378,7 @@ def body(cluster, results):
     check_bodies(cluster, results)
     check_direct(cluster, results)
     check_download(cluster, results, port)
+    check_progress(cluster, results, port)
     check_clients(cluster, results, cluster.dir)
     check_kill(cluster, results, port)
 

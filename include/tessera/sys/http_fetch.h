@@ -39,6 +39,8 @@ struct http_fetch_options {
 /* TSR_ENOMEM. Callbacks never run inside. */
 int http_fetch_start(const struct http_fetch_options *options, struct http_fetch **out);
 void http_fetch_resume(struct http_fetch *f);
+/* Bytes of the body as the server says; -1: it has not, or does not. */
+int64_t http_fetch_size(const struct http_fetch *f);
 /* Stop soon: no more on_data; on_done follows (within about a second, or at the next byte). */
 void http_fetch_cancel(struct http_fetch *f);
 

@@ -97,7 +97,7 @@ static int teardown(void **state)
 struct take {
     struct http_fetch *fetch;
     struct timer timer;
-    int64_t size, pause_at, cancel_at;
+    int64_t size, pause_at, cancel_at, told; /* told: what there is in all */
     int pauses, status;
     struct http_fetch_result result;
     bool done, paused;
@@ -116,6 +116,8 @@ static bool data_cb(void *arg, const void *data, size_t size)
     (void)data;
     check(!t->done && !t->paused);
     t->size += (int64_t)size;
+    int64_t told = http_fetch_size(t->fetch);
+    t->told = told > 0 ? told : t->told;
     if (t->cancel_at > 0 && t->size >= t->cancel_at) {
         http_fetch_cancel(t->fetch);
         return false;
@@ -180,6 +182,7 @@ static void a_body_arrives_whole_whatever_the_pauses(void **state)
     check_int(t.result.status, 200);
     check_int(t.size, (int64_t)PIECE * PIECES);
     check_int(t.result.size, t.size);
+    check_int(t.told, t.size);
     check(t.pauses > 5);
 }
 

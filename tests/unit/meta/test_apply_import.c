@@ -222,6 +222,52 @@ static void another_host_takes_over_and_the_first_is_fenced(void **state)
     store_close(&s);
 }
 
+static int tell(struct store *s, const char *session, int bytes, int total)
+{
+    return run(s, "{'op':'import.progress','id':'%s','session':'%s','bytes':%d,'total':%d}",
+               uuid(1), session, bytes, total);
+}
+
+static void check_progress(struct store *s, int64_t done, int64_t total)
+{
+    json_t *t = task(s, uuid(50));
+    check_int(json_int(t, "bytes_done", -1), done);
+    check_int(json_int(t, "bytes_total", -1), total);
+    json_decref(t);
+}
+
+static void a_task_tells_how_far_its_import_is_until_it_ends(void **state)
+{
+    (void)state;
+    struct store s;
+    open_store(&s);
+    check_code(tell(&s, "im", 5, 9), TSR_ECONFLICT); /* it has not begun */
+    check_ok(start(&s, uuid(1), "web-download", uuid(50)));
+    check_progress(&s, -1, -1);
+    check_ok(tell(&s, "im", 5, -1));
+    check_progress(&s, 5, -1);
+    check_ok(tell(&s, "im", 7, 9));
+    check_progress(&s, 7, 9);
+    check_ok(tell(&s, "im", 8, -1)); /* another server after a redirect */
+    check_progress(&s, 8, -1);
+    check_code(tell(&s, "im", -1, 9), TSR_EINVAL);
+    check_code(tell(&s, "im", 1, -2), TSR_EINVAL);
+    check_code(tell(&s, "other", 9, 9), TSR_ECONFLICT);
+    check_progress(&s, 8, -1);
+    check_ok(assign(&s, 2, 2));
+    check_code(tell(&s, "im", 9, 9), TSR_ECONFLICT); /* it is another's now */
+    check_ok(claim(&s, 2, 2, "b"));
+    check_ok(tell(&s, "b", 1, 9));
+    check_progress(&s, 1, 9);
+    check_ok(run(&s, "{'op':'import.fail','id':'%s','session':'b','message':'no'}", uuid(1)));
+    check_progress(&s, -1, -1);
+    check_code(tell(&s, "b", 2, 9), TSR_ECONFLICT);
+    check_task(&s, uuid(50), "failure", "no");
+    check_ok(run(&s, "{'op':'image.delete','id':'%s'}", uuid(1)));
+    check_code(tell(&s, "b", 2, 9), TSR_ENOENT);
+    store_close(&s);
+}
+
 static void deleting_the_image_ends_its_task(void **state)
 {
     (void)state;
@@ -287,6 +333,7 @@ TEST_MAIN(cmocka_unit_test(staged_data_waits_without_hashes),
           cmocka_unit_test(a_download_brings_its_own_data),
           cmocka_unit_test(a_failed_import_is_queued_again_and_says_why),
           cmocka_unit_test(another_host_takes_over_and_the_first_is_fenced),
+          cmocka_unit_test(a_task_tells_how_far_its_import_is_until_it_ends),
           cmocka_unit_test(deleting_the_image_ends_its_task),
           cmocka_unit_test(tasks_are_forgotten_two_days_after_their_end),
           cmocka_unit_test(damaged_commands_are_refused))

@@ -1,6 +1,7 @@
 /* Evaluation: operations run in order on a copy; what differs at the end becomes the command. */
 #include "image/patch.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "image/create.h"
@@ -16,6 +17,7 @@ struct patch {
     json_t *fields;   /* shallow copy of the record */
     json_t *props;    /* copy of its custom properties */
     size_t tags_most; /* longest list of tags given, before doubles were dropped */
+    bool tags_loose;  /* single ones were changed: not sorted, maybe twice */
     struct err *err;
 };
 
@@ -31,8 +33,10 @@ static int put(json_t *object, const char *name, json_t *value)
 
 static int set_field(struct patch *p, const char *name, const json_t *value)
 {
-    if (is(name, "tags") && json_array_size(value) > p->tags_most) {
-        p->tags_most = json_array_size(value);
+    if (is(name, "tags")) {
+        p->tags_loose = false; /* a list from field_value is sorted, and whole */
+        p->tags_most =
+            json_array_size(value) > p->tags_most ? json_array_size(value) : p->tags_most;
     }
     if (is(name, "visibility")) {
         int rv = visibility_allowed(p->caller, json_string_value(value), p->record, p->err);
@@ -41,6 +45,101 @@ static int set_field(struct patch *p, const char *name, const json_t *value)
         }
     }
     return put(p->fields, name, field_value(name, value));
+}
+
+/* A list of its own, to be changed in place. */
+static json_t *tags_loosen(struct patch *p)
+{
+    if (!p->tags_loose) {
+        p->tags_loose = put(p->fields, "tags", json_copy(json_object_get(p->fields, "tags"))) == 0;
+    }
+    return p->tags_loose ? json_object_get(p->fields, "tags") : NULL;
+}
+
+static int tag_check(const json_t *tag, struct err *err)
+{
+    json_t *alone = json_pack("[O]", tag);
+    int rv = alone != NULL ? field_check("tags", alone, err) : TSR_ENOMEM;
+    json_decref(alone);
+    return rv;
+}
+
+static size_t place_of(const char *text, size_t count)
+{
+    return is(text, "-") ? count : (size_t)strtoul(text, NULL, 10);
+}
+
+static int no_tag(struct patch *p, const char *place)
+{
+    return err_set(p->err, TSR_ECONFLICT, "There is no tag at position %s.", place);
+}
+
+static int tag_add(struct patch *p, json_t *tags, const char *place, json_t *tag)
+{
+    size_t count = json_array_size(tags), at = place_of(place, count);
+    int quota = p->limits->tag_quota;
+    if (at > count) {
+        return no_tag(p, place);
+    }
+    if (quota >= 0 && count > 2 * (size_t)quota) {
+        return err_set(p->err, TSR_ETOOBIG, "The limit of %d tags on an image is exceeded.", quota);
+    }
+    return json_array_insert(tags, at, tag) == 0 ? 0 : TSR_ENOMEM;
+}
+
+static int tag_remove(struct patch *p, json_t *tags, const char *place)
+{
+    size_t count = json_array_size(tags), at = place_of(place, count);
+    return at < count ? json_array_remove(tags, at) : no_tag(p, place);
+}
+
+static int tag_move(struct patch *p, json_t *tags, const char *from, const char *place)
+{
+    size_t count = json_array_size(tags);
+    json_t *tag = json_incref(json_array_get(tags, place_of(from, count)));
+    int rv = tag_remove(p, tags, from);
+    rv = rv != 0 ? rv : tag_add(p, tags, place, tag);
+    json_decref(tag);
+    return rv;
+}
+
+/* One tag, by its place in the list that the client has read, as openstacksdk writes the difference
+ * between two lists. So the list keeps its order until the patch is over. In between it may be
+ * longer than it may be in the end, but not endless: each change moves what is behind it. */
+static int change_tag(struct patch *p, const json_t *op)
+{
+    const char *verb = json_str_or(op, "op", ""), *place = json_str_or(op, "rest", "");
+    json_t *tags = tags_loosen(p), *tag = json_object_get(op, "value");
+    int rv = tags == NULL ? TSR_ENOMEM : tag != NULL ? tag_check(tag, p->err) : 0;
+    if (rv != 0) {
+        return rv;
+    }
+    if (is(verb, "move")) {
+        return tag_move(p, tags, json_str_or(op, "from", ""), place);
+    }
+    if (is(verb, "add")) {
+        return tag_add(p, tags, place, tag);
+    }
+    if (is(verb, "remove")) {
+        return tag_remove(p, tags, place);
+    }
+    size_t count = json_array_size(tags), at = place_of(place, count);
+    return at < count ? json_array_set(tags, at, tag) : no_tag(p, place);
+}
+
+/* The list as it is stored. One that only shrinks is no new list for the limit. */
+static int tags_settle(struct patch *p)
+{
+    const json_t *tags = json_object_get(p->fields, "tags");
+    size_t before = json_array_size(json_object_get(p->record, "tags"));
+    size_t after = json_array_size(tags);
+    if (!p->tags_loose) {
+        return 0;
+    }
+    if (after > before && after > p->tags_most) {
+        p->tags_most = after;
+    }
+    return put(p->fields, "tags", field_value("tags", tags));
 }
 
 static int set_format(struct patch *p, const char *name, const json_t *value)
@@ -117,6 +216,9 @@ static int run(struct patch *p, const json_t *op)
         return change_locations(p, is(verb, "replace") ? "replace" : remove ? "remove" : "add");
     default:
         break;
+    }
+    if (json_str(op, "rest") != NULL) {
+        return change_tag(p, op);
     }
     int rv = remove ? 0 : field_check(name, value, p->err);
     if (rv != 0) {
@@ -235,6 +337,7 @@ int patch_evaluate(const json_t *record, const struct caller *caller, const json
         }
         rv = run(&p, op);
     }
+    rv = rv != 0 ? rv : tags_settle(&p);
     rv = rv != 0 ? rv : check_limits(&p);
     rv = rv != 0 ? rv : command_of(&p, command_out);
     json_decref(p.fields);

@@ -1,5 +1,6 @@
-/* From the two envelopes to one form: [{"op", "path", "rest"?, "value"?}]; path and rest are
- * decoded segments, rest only below /locations. */
+/* From the two envelopes to one form: [{"op", "path", "rest"?, "from"?, "value"?}]; path and rest
+ * are decoded segments, rest only below /locations and /tags. "move" is for tags alone, from one
+ * place to another: openstacksdk writes it where tags before others go. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "image/patch.h"
 #include "tessera/base/assert.h"
 
-enum { LEVELS_MAX = 2 };
+enum { LEVELS_MAX = 2, POSITION_DIGITS_MAX = 6 };
 
 /* One path part: white space around it stripped, ~0 and ~1 decoded. NULL: bad escape. */
 static char *part_decode(const char *text, size_t size)
@@ -46,6 +47,15 @@ static int bad_path(struct err *err)
     return err_set(err, TSR_EINVAL, "Invalid path in a JSON patch operation.");
 }
 
+/* A place in a list (RFC 6901 section 4): a number without leading zeros, or "-", behind the last.
+ */
+static bool position_ok(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+    return strcmp(text, "-") == 0 || (digits > 0 && digits <= POSITION_DIGITS_MAX &&
+                                      text[digits] == '\0' && (digits == 1 || text[0] != '0'));
+}
+
 /* Set path (and rest) of @op from "/a" or "/a/b". */
 static int set_path(json_t *op, const char *path, struct err *err)
 {
@@ -75,7 +85,11 @@ static int set_path(json_t *op, const char *path, struct err *err)
     }
     bool deep = json_object_get(op, "rest") != NULL;
     bool locations = strcmp(json_str_or(op, "path", ""), "locations") == 0;
-    if (deep && !locations) {
+    bool tag = deep && strcmp(json_str_or(op, "path", ""), "tags") == 0;
+    if (tag && !position_ok(json_str_or(op, "rest", ""))) {
+        return bad_path(err);
+    }
+    if (deep && !locations && !tag) {
         return err_set(err, TSR_EINVAL, "Json path is limited to one level.");
     }
     if (locations && deep == (strcmp(json_str_or(op, "op", ""), "replace") == 0)) {
@@ -84,7 +98,8 @@ static int set_path(json_t *op, const char *path, struct err *err)
     return 0;
 }
 
-static const char *const verbs[] = {"add", "replace", "remove"};
+static const char *const verbs[] = {"add", "replace", "remove", "move"};
+enum { VERBS_OLD = 3 }; /* without "move" */
 
 /* Verb and path of one element, by envelope. */
 static int op_of(const json_t *element, bool v2_0, const char **verb_out, const char **path_out,
@@ -92,7 +107,7 @@ static int op_of(const json_t *element, bool v2_0, const char **verb_out, const 
 {
     const char *verb = NULL, *path = NULL;
     if (v2_0) {
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = 0; i < VERBS_OLD; i++) {
             const json_t *named = json_object_get(element, verbs[i]);
             if (named != NULL && verb != NULL) {
                 return err_set(err, TSR_EINVAL,
@@ -106,7 +121,7 @@ static int op_of(const json_t *element, bool v2_0, const char **verb_out, const 
         }
     } else {
         const char *op = json_str(element, "op");
-        for (size_t i = 0; i < 3 && op != NULL; i++) {
+        for (size_t i = 0; i < array_len(verbs) && op != NULL; i++) {
             verb = strcmp(op, verbs[i]) == 0 ? verbs[i] : verb;
         }
         path = json_str(element, "path");
@@ -138,6 +153,28 @@ static int check_location(const json_t *op, struct err *err)
     return 0;
 }
 
+static bool is_one_tag(const json_t *op)
+{
+    return strcmp(json_str_or(op, "path", ""), "tags") == 0 && json_str(op, "rest") != NULL;
+}
+
+/* Where a tag is moved from. */
+static int set_from(const json_t *element, json_t *op, struct err *err)
+{
+    const char *path = json_str(element, "from");
+    json_t *from = json_object();
+    int rv = from == NULL                      ? TSR_ENOMEM
+             : path == NULL || !is_one_tag(op) ? TSR_EINVAL
+                                               : set_path(from, path, NULL);
+    if (rv == 0) {
+        rv = is_one_tag(from) ? json_set_str(op, "from", json_str(from, "rest")) : TSR_EINVAL;
+    }
+    json_decref(from);
+    return rv != TSR_EINVAL
+               ? rv
+               : err_set(err, rv, "Only a tag can be moved, to another place among the tags.");
+}
+
 static int parse_one(const json_t *element, bool v2_0, json_t *op, struct err *err)
 {
     const char *verb = NULL, *path = NULL;
@@ -154,6 +191,9 @@ static int parse_one(const json_t *element, bool v2_0, json_t *op, struct err *e
     }
     if (rv != 0 || strcmp(verb, "remove") == 0) {
         return rv;
+    }
+    if (strcmp(verb, "move") == 0) {
+        return set_from(element, op, err);
     }
     json_t *value = json_object_get(element, "value");
     if (value == NULL) {

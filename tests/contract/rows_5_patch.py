@@ -91,8 +91,32 @@ for field, values in BAD.items():
     for value in values:
         patch(f"replace /{field} {str(value)[:20]!r} ({type(value).__name__}) is 400",
               set_(f"/{field}", value) if field != "kernel_id" else add("/kernel_id", value), 400)
-patch("/tags/- is 400 or works", add("/tags/-", "x"), (200, 400))
-patch("/tags/0 is 400 or works", remove("/tags/0"), (200, 400), given="queued tag:a")
+for headers, form in ((PATCH_1, lambda *op: dict(zip(("op", "path", "value"), op))),
+                      (PATCH_0, lambda *op: dict(zip((op[0], "value"), op[1:])))):
+    old = " in v2.0" if headers is PATCH_0 else ""
+    for what, ops, status, tags in (
+            ("a tag behind the last", [("add", "/tags/-", "x")], 200, ["a", "b", "c", "x"]),
+            ("a tag before the first", [("add", "/tags/0", "x")], 200, ["a", "b", "c", "x"]),
+            ("another tag in the place of one", [("replace", "/tags/1", "x")], 200, ["a", "c", "x"]),
+            ("one tag less", [("remove", "/tags/0")], 200, ["b", "c"]),
+            ("openstacksdk's way from a b c to a z", [("replace", "/tags/1", "z"), ("remove", "/tags/2")], 200, ["a", "z"]),
+            ("a tag that is there already", [("add", "/tags/-", "a")], 200, ["a", "b", "c"]),
+            ("a place behind the end", [("remove", "/tags/3")], 409, ["a", "b", "c"]),
+            ("one of two at a place behind the end", [("remove", "/tags/0"), ("remove", "/tags/2")], 409, ["a", "b", "c"]),
+            ("a tag that is no text", [("replace", "/tags/0", 1)], 400, ["a", "b", "c"]),
+            ("a tag of 256 characters", [("replace", "/tags/0", "x" * 256)], 400, ["a", "b", "c"]),
+            ("a place that is no number", [("remove", "/tags/a")], 400, ["a", "b", "c"]),
+            ("a place below a tag", [("remove", "/tags/0/0")], 400, ["a", "b", "c"])):
+        patch(f"tags by place: {what}{old}", [form(*op) for op in ops], status, headers=headers, given="queued tag:c tag:a tag:b",
+              then={"tags": tags})
+for what, source, target, status, tags in (("openstacksdk's way from a b c to b c", "/tags/1", "/tags/0", 200, ["b", "c"]),
+                                           ("from a place behind the end", "/tags/3", "/tags/0", 409, ["a", "b", "c"]),
+                                           ("from a field", "/name", "/tags/0", 400, ["a", "b", "c"]),
+                                           ("to a property", "/tags/0", "/p", 400, ["a", "b", "c"])):
+    patch(f"tags by place: a move, {what}", [{"op": "move", "from": source, "path": target}, *remove("/tags/1")], status,
+          given="queued tag:c tag:a tag:b", then={"tags": tags})
+patch("tags by place: the 129th", add("/tags/-", "x"), 413, then={"tags": length(128)},
+      before=[("member", "PATCH /v2/images/<id>", set_("/tags", [f"t{n}" for n in range(128)]), PATCH_1)])
 patch("tags with doubles", set_("/tags", ["a", "a"]), 200, has={"tags": ["a"]})
 patch("128 tags", set_("/tags", [f"t{n}" for n in range(128)]), 200, has={"tags": length(128)})
 patch("129 tags are 413", set_("/tags", [f"t{n}" for n in range(129)]), 413, then={"tags": []})

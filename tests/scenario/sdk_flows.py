@@ -122,6 +122,9 @@ def change(conn, image):
     conn.image.add_tag(image.id, "z")
     conn.image.remove_tag(image.id, "x")
     equal("add_tag, remove_tag", sorted(conn.image.get_image(image.id).tags), ["y", "z"])
+    for tags in (["a", "y", "z"], ["z", "b"], [], ["y", "z"]):  # it sends the difference to the list that it has read, place by place
+        done = conn.image.update_image(conn.image.get_image(image.id), tags=tags)
+        equal(f"update_image of an image that was read: tags {tags}", sorted(done.tags), sorted(tags))
     conn.image.deactivate_image(image.id)
     equal("deactivate_image", conn.image.get_image(image.id).status, "deactivated")
     refused("a deactivated image is not downloaded", lambda: conn.image.download_image(image.id).raise_for_status(), Exception)

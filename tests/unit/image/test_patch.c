@@ -103,9 +103,6 @@ static void envelopes_of_wrong_form_are_refused(void **state)
         OPV("add", "/x~2", "\"1\""),
         OPV("add", "/x~", "\"1\""),
         OPV("add", "/x/y", "\"1\""),
-        OPV("add", "/tags/-", "\"1\""),
-        OPV("replace", "/tags/0", "\"1\""),
-        OP("remove", "/tags/0"),
         OP("add", "/x"),
         OP("replace", "/name"),
         OPV("add", "/locations", "[]"),
@@ -265,6 +262,87 @@ static void limits_count_what_the_patch_leaves(void **state)
            NULL);
 }
 
+/* The record's tags are a and b; its limit is 3. */
+static void single_tags_are_changed_by_their_place_in_the_list(void **state)
+{
+    (void)state;
+    expect(OPV("add", "/tags/-", "\"c\""), "active", MEMBER, 0,
+           "[{\"tags\":[\"a\",\"b\",\"c\"]},{},[]]");
+    expect(OPV("add", "/tags/0", "\"c\""), "active", MEMBER, 0,
+           "[{\"tags\":[\"a\",\"b\",\"c\"]},{},[]]");
+    expect(OPV("add", "/tags/2", "\"b\""), "active", MEMBER, 0, NULL); /* it is there already */
+    expect(OPV("replace", "/tags/0", "\"z\""), "active", MEMBER, 0,
+           "[{\"tags\":[\"b\",\"z\"]},{},[]]");
+    expect(OP("remove", "/tags/1"), "active", MEMBER, 0, "[{\"tags\":[\"a\"]},{},[]]");
+    /* Places are those of the list as it was read, not as it would be sorted in between. */
+    expect("[{\"op\":\"replace\",\"path\":\"/tags/0\",\"value\":\"z\"},"
+           "{\"op\":\"remove\",\"path\":\"/tags/1\"}]",
+           "active", MEMBER, 0, "[{\"tags\":[\"z\"]},{},[]]");
+    expect("[{\"op\":\"replace\",\"path\":\"/tags\",\"value\":[\"y\",\"x\"]},"
+           "{\"op\":\"remove\",\"path\":\"/tags/0\"}]",
+           "active", MEMBER, 0, "[{\"tags\":[\"y\"]},{},[]]");
+    expect("[{\"op\":\"remove\",\"path\":\"/tags/0\"},"
+           "{\"op\":\"replace\",\"path\":\"/tags\",\"value\":[\"a\",\"b\"]}]",
+           "active", MEMBER, 0, NULL);
+#define MOVE(from, path) "[{\"op\":\"move\",\"from\":\"" from "\",\"path\":\"" path "\"}"
+    expect(MOVE("/tags/1", "/tags/0") ",{\"op\":\"remove\",\"path\":\"/tags/1\"}]", "active",
+           MEMBER, 0, "[{\"tags\":[\"b\"]},{},[]]");
+    expect(MOVE("/tags/0", "/tags/-") ",{\"op\":\"remove\",\"path\":\"/tags/1\"}]", "active",
+           MEMBER, 0, "[{\"tags\":[\"b\"]},{},[]]");
+    expect(MOVE("/tags/0", "/tags/1") "]", "active", MEMBER, 0, NULL);
+    expect(MOVE("/tags/0", "/tags/2") "]", "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(MOVE("/tags/2", "/tags/0") "]", "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(MOVE("/tags/-", "/tags/0") "]", "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(MOVE("/tags/0", "/tags") "]", "active", MEMBER, TSR_EINVAL, NULL);
+    expect(MOVE("/tags", "/tags/0") "]", "active", MEMBER, TSR_EINVAL, NULL);
+    expect(MOVE("/name", "/tags/0") "]", "active", MEMBER, TSR_EINVAL, NULL);
+    expect(MOVE("/tags/0", "/name") "]", "active", MEMBER, TSR_EINVAL, NULL);
+    expect(MOVE("/x", "/y") "]", "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("move", "/tags/0"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OPV("copy", "/tags/0", "\"c\""), "active", MEMBER, TSR_EINVAL, NULL);
+    expect_v20("[{\"move\":\"/tags/0\",\"from\":\"/tags/1\"}]", TSR_EINVAL, NULL);
+    expect_v20("[{\"remove\":\"/tags/0\"},{\"add\":\"/tags/-\",\"value\":\"c\"}]", 0,
+               "[{\"tags\":[\"b\",\"c\"]},{},[]]");
+    expect(OP("remove", "/tags/2"), "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(OP("remove", "/tags/-"), "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(OPV("replace", "/tags/2", "\"z\""), "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(OPV("add", "/tags/3", "\"z\""), "active", MEMBER, TSR_ECONFLICT, NULL);
+    expect(OPV("add", "/tags/-", "1"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OPV("replace", "/tags/0", "null"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OPV("replace", "/tags/0", "[]"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("add", "/tags/0"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("remove", "/tags/x"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("remove", "/tags/00"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("remove", "/tags/-1"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("remove", "/tags/1234567"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect(OP("remove", "/tags/0/0"), "active", MEMBER, TSR_EINVAL, NULL);
+    expect("[{\"op\":\"add\",\"path\":\"/tags/0\",\"value\":\"x\"},"
+           "{\"op\":\"add\",\"path\":\"/tags/0\",\"value\":\"y\"}]",
+           "active", MEMBER, TSR_ETOOBIG, NULL);
+    expect("[{\"op\":\"add\",\"path\":\"/tags/0\",\"value\":\"x\"},"
+           "{\"op\":\"add\",\"path\":\"/tags/0\",\"value\":\"y\"},"
+           "{\"op\":\"remove\",\"path\":\"/tags/3\"}]",
+           "active", MEMBER, 0, "[{\"tags\":[\"a\",\"x\",\"y\"]},{},[]]");
+    expect("[{\"op\":\"remove\",\"path\":\"/tags/0\"},{\"op\":\"test\",\"path\":\"/tags/0\"}]",
+           "active", MEMBER, TSR_EINVAL, NULL);
+}
+
+/* 2 tags and 5 more are over twice the limit, although what the patch leaves is not. */
+static void an_endless_list_of_tags_is_refused_on_the_way(void **state)
+{
+    (void)state;
+    static const char add[] = "{\"op\":\"add\",\"path\":\"/tags/0\",\"value\":\"x\"},";
+    static const char removal[] = "{\"op\":\"remove\",\"path\":\"/tags/0\"},";
+    for (int count = 5; count <= 6; count++) {
+        char patch[12 * sizeof(add)] = "[";
+        for (int i = 0; i < 2 * count; i++) {
+            strcat(patch, i < count ? add : removal);
+        }
+        patch[strlen(patch) - 1] = ']';
+        expect(patch, "active", MEMBER, count == 5 ? 0 : TSR_ETOOBIG, NULL);
+    }
+}
+
 static void long_names_are_refused(void **state)
 {
     (void)state;
@@ -298,5 +376,7 @@ TEST_MAIN(cmocka_unit_test(envelopes_of_wrong_form_are_refused),
           cmocka_unit_test(custom_properties_are_added_replaced_and_removed),
           cmocka_unit_test(operations_run_in_order_and_all_or_nothing),
           cmocka_unit_test(limits_count_what_the_patch_leaves),
+          cmocka_unit_test(single_tags_are_changed_by_their_place_in_the_list),
+          cmocka_unit_test(an_endless_list_of_tags_is_refused_on_the_way),
           cmocka_unit_test(long_names_are_refused),
           cmocka_unit_test(the_old_envelope_has_its_own_form_and_conflict))

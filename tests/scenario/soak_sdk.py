@@ -18,8 +18,9 @@ import requests
 CUT = (keystoneauth1.exceptions.ConnectFailure, keystoneauth1.exceptions.ServiceUnavailable, requests.RequestException,
        keystoneauth1.exceptions.HttpServerError, keystoneauth1.exceptions.DiscoveryFailure, keystoneauth1.exceptions.SSLError,
        ConnectionError)
-# The SDK sends an upload once more when its connection broke: with what is left of the body, which is refused.
-REPEATED = ("transition from saving to saving", "what is left")
+# The SDK sends an upload once more when its connection broke: with what is left of the body, which is refused. The
+# first one may be under way yet, have been cut off, or have been whole.
+REPEATED = ("transition from saving to saving", "what is left", "transition from active to saving")
 printing = threading.Lock()
 stopping = threading.Event()
 

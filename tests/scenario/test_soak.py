@@ -30,7 +30,7 @@ KILL_EVERY_S = (6, 14)
 # What the openstack client prints when its request met a dying host, or when the last image of one page of a list was
 # deleted before it asked for the next: it is told, and may try again.
 CLI_CUT = re.compile(r"HTTP 50[0-9]|\b50[234]\b|[Cc]onnect|Remote end|reset|timed out|EOF|discover|Max retries|Invalid marker"
-                     r"|transition from saving to saving|what is left")
+                     r"|transition from (saving|active) to saving|what is left")
 
 
 class Bodies:

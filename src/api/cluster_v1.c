@@ -81,14 +81,19 @@ static void host_update(struct api_req *r)
     call(r, "host.role", json_pack("{s:s,s:s}", "host", r->args[0], "role", role), 204);
 }
 
-/* The body may be missing, or an object in which @key, if it is there, is a text. False: answered.
- * @args_out is NULL or holds that key alone. */
+/* The body may be missing, or an object in which @key, if it is there, is a text. What has another
+ * key is refused: without the host that it means to name, a request would go to any host. False:
+ * answered. @args_out is NULL or holds that key alone. */
 static bool optional_text(struct api_req *r, const char *key, json_t **args_out)
 {
     const json_t *value = json_object_get(r->body, key);
     *args_out = NULL;
     if (r->body != NULL && !json_is_object(r->body)) {
         api_errorf(r, TSR_EINVAL, "The request body must be an object.");
+        return false;
+    }
+    if (json_object_size(r->body) > (value != NULL)) {
+        api_errorf(r, TSR_EINVAL, "The request body may hold %s, and nothing else.", key);
         return false;
     }
     if (value != NULL && !json_is_null(value) && !json_is_string(value)) {

@@ -302,7 +302,9 @@ def refused(cluster, results):
                 ("PATCH", "/v1/hosts/host2", {"role": "image"}, 204), ("POST", "/v1/join-tokens", {"role": 5}, 400),
                 ("POST", "/v1/join-tokens", {"role": "voter"}, 400), ("POST", "/v1/join-tokens", [], 400),
                 ("POST", "/v1/leader/transfer", {"host": "nobody"}, 404), ("POST", "/v1/leader/transfer", {"host": {}}, 400),
-                ("POST", "/v1/admin-endpoint", {"host": 7}, 400), ("DELETE", "/v1/hosts/nobody", None, 404),
+                ("POST", "/v1/admin-endpoint", {"host": 7}, 400), ("POST", "/v1/admin-endpoint", {"hots": "host1"}, 400),
+                ("POST", "/v1/leader/transfer", {"name": "host1"}, 400), ("POST", "/v1/join-tokens", {"role": "witness", "x": 1}, 400),
+                ("DELETE", "/v1/hosts/nobody", None, 404),
                 ("DELETE", "/v1/hosts/host3", None, 409)):
             results.equal(f"{method} {path[:30]} {sent}", client.call(method, path, sent).status, status)
         results.equal("who is no administrator changes no host",

@@ -403,6 +403,30 @@ static bool is_local(struct http_req *http)
     return conn_peer_cred(http_conn(http), &uid, &gid) == 0;
 }
 
+/* A header that says one thing and came twice, or NULL (RFC 9110 section 5.3). Which of the two
+ * holds is no guess to make: a proxy in front may have judged the other. */
+static const char *repeated(const struct http_req *http)
+{
+    static const char *const single[] = {
+        "X-Auth-Token",           "X-Subject-Token",    "X-Service-Token", "Content-Type",
+        "X-OpenStack-Image-Size", "X-Image-Meta-Store", "Idempotency-Key", "Range",
+        "Content-Range",
+    };
+    const char *name, *value;
+    unsigned seen = 0;
+    for (size_t n = 0; http_header_at(http, n, &name, &value); n++) {
+        for (size_t i = 0; i < array_len(single); i++) {
+            if (str_ieq(name, single[i])) {
+                if ((seen & 1U << i) != 0) {
+                    return single[i];
+                }
+                seen |= 1U << i;
+            }
+        }
+    }
+    return NULL;
+}
+
 void api_handle(void *arg, struct http_req *http)
 {
     struct api *api = arg;
@@ -427,6 +451,11 @@ void api_handle(void *arg, struct http_req *http)
     }
     if (http_params_parse(http_query(http), &r->params) != 0) {
         api_errorf(r, TSR_EINVAL, "The query string is not valid.");
+        return;
+    }
+    const char *twice = repeated(http);
+    if (twice != NULL) {
+        api_errorf(r, TSR_EINVAL, "The header %s was sent more than once.", twice);
         return;
     }
     struct api_match m;

@@ -109,7 +109,7 @@ static int add_check(struct image_ctx *ctx, const struct caller *caller, const c
 {
     json_t *image = NULL;
     if (!json_is_object(body) || !field_name_ok(json_str(body, "member"))) {
-        return err_set(err, TSR_EINVAL, "Member can't be empty");
+        return err_set(err, TSR_EINVAL, "A member is named by a text of 1 to 255 characters.");
     }
     int rv = change_find(ctx, caller, id, ACT_MEMBER_ADD, &image, err);
     if (rv == 0 && !is_shared(image)) {

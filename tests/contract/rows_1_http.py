@@ -313,6 +313,16 @@ for what, fields, status in (
         ("a second Host", "Host: other\nContent-Length: 5\n", 400)):
     row(f"{what} is refused", "member", "PUT /v2/images/<id>/file", status, given="queued", raw=CHUNKS + fields + "\n0\n\nG",
         then={"status": "queued"}, gives={"Connection": like("(?i)close")})
+for name, first, second in (("X-Auth-Token", "<token:member>", "<token:reader>"), ("Content-Type", "application/octet-stream", "text/plain"),
+                            ("X-OpenStack-Image-Size", "3", "5"), ("X-OpenStack-Image-Size", "3", "3"), ("Idempotency-Key", "<new>", "x<new>"),
+                            ("X-Image-Meta-Store", "tessera", "tessera"), ("Range", "bytes=0-1", "bytes=0-2")):
+    twice = {"Content-Type": "application/octet-stream", "X-Auth-Token": "<token:member>"}
+    twice.pop(name, None)
+    row(f"{name} twice, {first[:8]} and {second[:8]}, is 400", "member", "PUT /v2/images/<id>/file", 400, given="queued",
+        raw="PUT /v2/images/<id>/file HTTP/1.1\nHost: <address>\n" + "".join(f"{k}: {v}\n" for k, v in twice.items()) +
+            f"{name}: {first}\n{name.lower()}: {second}\nContent-Length: 3\n\nabc",
+        then={"status": "queued"}, has={"error/message": f"The header {name} was sent more than once."})
+row("Accept twice is no harm", "member", "GET /v2/images", 200, raw="GET /v2/images?limit=1 HTTP/1.1\n" + HEAD + "Accept: a/b\nAccept: */*\n\n")
 for what, size in (("that is no number", "zz"), ("over 64 bits", "F" * 20), ("that is negative", "-1"), ("with a sign", "+3")):
     row(f"a chunk's size {what} is 400", "member", "PUT /v2/images/<id>/file", 400, given="queued",
         raw=CHUNKS + "Transfer-Encoding: chunked\n\n" + size + "\nabc\n0\n\n", then={"status": "queued"})

@@ -137,7 +137,8 @@ struct consensus_options {
 struct consensus;
 
 /* Blocking (start-up): reads log, vote and marker in @dir and checks them against the store.
- * TSR_ECORRUPT with the reason: this host can not vouch for its log or vote and must not start. */
+ * TSR_ECORRUPT with the reason: this host can not vouch for its log or vote and must not start.
+ * TSR_ENOTSUP: a newer version wrote there. */
 int consensus_open(const struct consensus_options *options, struct consensus **out,
                    struct err *err);
 /* Blocking: write the first log of a new cluster with this host as the only voter.
@@ -148,7 +149,7 @@ int consensus_bootstrap(struct fs *fs, const char *dir, uint64_t self, const cha
  * again: what it has acknowledged is lost. */
 int consensus_prepare(struct fs *fs, const char *dir);
 /* Blocking, once a start of the process: a number that is higher than at every earlier start on
- * this disk. TSR_ECORRUPT: the vote is damaged, which consensus_open tells better. */
+ * this disk. TSR_ECORRUPT, TSR_ENOTSUP: of the vote, which consensus_open tells better. */
 int consensus_begin(struct fs *fs, const char *dir, uint64_t *starts_out);
 bool consensus_prepared(struct fs *fs, const char *dir);
 /* Whether @dir holds a log or marker. */

@@ -19,7 +19,7 @@ static void applier_run(struct job *job)
             const struct payload *p = a->in[i].payload;
             job->rc = batch_decode(p->data, p->size, &e->wall_us, &e->commands, &e->count);
             if (job->rc) {
-                return; /* written by a newer version, say: never skipped */
+                return; /* written by a newer version: never skipped */
             }
         }
     }
@@ -46,7 +46,9 @@ static void applier_done(struct job *job)
     if (job->rc && job->rc != TSR_ENOSPC) {
         host_fatal(c, job->rc,
                    job->rc == TSR_EIO ? "the metadata store can not be written: its disk fails"
-                                      : "the state machine could not apply an entry");
+                   : job->rc == TSR_ENOTSUP
+                       ? "the log holds an entry of a newer version: install that version"
+                       : "the state machine could not apply an entry");
     }
     space_store(c, job->rc == TSR_ENOSPC); /* nothing of it was done: the same again, later */
     if (c->closing || c->fatal || job->rc) {

@@ -74,6 +74,9 @@ static int batch_head(struct reader *r, int64_t *wall_us_out, unsigned *count_ou
     uint8_t version = read_u8(r);
     *wall_us_out = (int64_t)read_u64(r);
     *count_out = read_u32(r);
+    if (!r->failed && version > BATCH_VERSION) {
+        return TSR_ENOTSUP; /* whatever follows */
+    }
     bool bad =
         r->failed || version != BATCH_VERSION || *count_out > reader_left(r) / BATCH_COMMAND_HEAD;
     return bad ? TSR_EPROTO : 0;

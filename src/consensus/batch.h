@@ -23,9 +23,10 @@ size_t batch_size(unsigned count, size_t bytes);
 /* NULL when out of memory. */
 struct payload *batch_encode(int64_t wall_us, const struct batch_command *commands, unsigned count);
 
-/* TSR_EPROTO: not a batch of a version that this program knows. */
+/* TSR_EPROTO: no batch; TSR_ENOTSUP: one of a version that this program does not know. */
 int batch_check(const void *data, size_t size);
-/* Commands point into @data; *commands_out is the caller's to free. TSR_EPROTO, TSR_ENOMEM. */
+/* Commands point into @data; *commands_out is the caller's to free. As batch_check; TSR_ENOMEM.
+ */
 int batch_decode(const void *data, size_t size, int64_t *wall_us_out,
                  struct fsm_command **commands_out, unsigned *count_out);
 

@@ -33,7 +33,8 @@ typedef int (*disklog_load_cb)(void *arg, const struct disklog_entry *entry);
  * start_index + 1 to at least start_index and agree on the term there; entries at or below it may
  * be there (trailing). An absent directory is an empty log and is made. What is reported is
  * durable: what a killed process wrote but did not sync is written again and synced here.
- * TSR_ECORRUPT with one clear sentence; TSR_EIO; TSR_ENOMEM; what @load returned. */
+ * TSR_ECORRUPT with one clear sentence; TSR_ENOTSUP: of a newer version; TSR_EIO; TSR_ENOMEM; what
+ * @load returned. */
 int disklog_open(struct fs *fs, const char *dir, uint64_t segment_bytes, uint64_t start_index,
                  uint64_t start_term, disklog_load_cb load, void *arg, struct disklog **out,
                  struct err *err);

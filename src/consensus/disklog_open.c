@@ -78,7 +78,9 @@ static int check_header(struct dl_loading *l, const struct dl_segment *s)
     struct disklog *log = l->log;
     struct segment_header h;
     if (!segment_header_decode(l->data, l->size, &h))
-        return corrupt(l, "damaged header");
+        return segment_newer(l->data, l->size)
+                   ? err_set(l->err, TSR_ENOTSUP, "log: %s was written by a newer version", l->name)
+                   : corrupt(l, "damaged header");
     if (h.log_id != log->mark.log_id || h.first != s->first)
         return corrupt(l, "segment of another log or place");
     if (h.bytes != l->size)
@@ -253,6 +255,9 @@ int disklog_open(struct fs *fs, const char *dir, uint64_t segment_bytes, uint64_
             rv = open_unmarked(&l);
         else if (marked == TSR_ECORRUPT)
             rv = err_set(&local, TSR_ECORRUPT, "log damaged: its high-water mark is damaged");
+        else if (marked == TSR_ENOTSUP)
+            rv = err_set(&local, TSR_ENOTSUP,
+                         "log: its high-water mark was written by a newer version");
         else
             rv = marked;
     }

@@ -31,19 +31,21 @@ static void slot_encode(const struct highmark *m, uint8_t out[SLOT_SIZE])
     le_put32(out + 4, crc32c(0, out + 8, SLOT_SIZE - 8));
 }
 
-static bool slot_decode(const uint8_t *p, struct highmark *m)
+static int slot_decode(const uint8_t *p, struct highmark *m)
 {
     if (memcmp(p, highmark_magic, 4) != 0 || le_get32(p + 4) != crc32c(0, p + 8, SLOT_SIZE - 8))
-        return false;
+        return TSR_ECORRUPT;
+    if (le_get32(p + 8) > HIGHMARK_VERSION)
+        return TSR_ENOTSUP;
     if (le_get32(p + 8) != HIGHMARK_VERSION || le_get32(p + 12) > HIGHMARK_RESETTING)
-        return false;
+        return TSR_ECORRUPT;
     m->work = (enum highmark_work)le_get32(p + 12);
     m->generation = le_get64(p + 16);
     m->log_id = le_get64(p + 24);
     m->index = le_get64(p + 32);
     m->term = le_get64(p + 40);
     m->chain = le_get64(p + 48);
-    return true;
+    return 0;
 }
 
 static int slots_read(struct highmark *m)
@@ -55,8 +57,10 @@ static int slots_read(struct highmark *m)
         long n = fs_pread(m->fs, m->file, slot, SLOT_SIZE, (int64_t)i * SLOT_DISTANCE);
         if (n < 0)
             return (int)n;
-        if (n == SLOT_SIZE && slot_decode(slot, &seen) &&
-            (!found || seen.generation > m->generation)) {
+        int rv = n == SLOT_SIZE ? slot_decode(slot, &seen) : TSR_ECORRUPT;
+        if (rv == TSR_ENOTSUP)
+            return rv; /* a newer version writes them in turn, too: the other slot is old */
+        if (rv == 0 && (!found || seen.generation > m->generation)) {
             *m = seen;
             found = true;
         }

@@ -283,7 +283,10 @@ static void import_done(struct job *job)
 {
     struct consensus *c = job->c;
     if (job->rc && job->rc != TSR_ENOSPC) {
-        host_fatal(c, job->rc, "a received snapshot could not be imported");
+        host_fatal(c, job->rc,
+                   job->rc == TSR_ENOTSUP
+                       ? "the leader's snapshot is of a newer version: install that version"
+                       : "a received snapshot could not be imported");
     }
     if (c->closing || c->fatal) {
         return;

@@ -56,9 +56,10 @@ static int file_decode(const void *data, size_t size, struct marker *out)
 {
     struct reader r = reader_of(data, size);
     uint32_t magic = read_u32(&r), crc = read_u32(&r), version = read_u32(&r);
-    if (r.failed || magic != MARKER_MAGIC || version != MARKER_VERSION ||
-        crc != crc32c(0, (const uint8_t *)data + 8, size - 8))
+    if (r.failed || magic != MARKER_MAGIC || crc != crc32c(0, (const uint8_t *)data + 8, size - 8))
         return TSR_ECORRUPT;
+    if (version != MARKER_VERSION)
+        return version > MARKER_VERSION ? TSR_ENOTSUP : TSR_ECORRUPT;
     int rv = marker_decode(&r, out);
     if (rv == 0 && reader_left(&r) != 0) {
         marker_free(out);
@@ -81,6 +82,8 @@ int marker_load(struct fs *fs, const char *dir, struct marker *out, struct err *
     }
     if (rv == TSR_ECORRUPT || rv == TSR_ETOOBIG)
         return err_set(err, TSR_ECORRUPT, "snapshot marker damaged");
+    if (rv == TSR_ENOTSUP)
+        return err_set(err, rv, "the snapshot marker was written by a newer version");
     return rv != 0 ? err_set(err, rv, "snapshot marker: %s", err_text(rv)) : 0;
 }
 

@@ -17,7 +17,7 @@ struct marker {
     void *conf; /* encoded membership; malloc'ed */
     size_t conf_size;
 };
-/* TSR_ENOENT: none. TSR_ECORRUPT: damaged. */
+/* TSR_ENOENT: none. TSR_ECORRUPT: damaged. TSR_ENOTSUP: of a newer version. */
 int marker_load(struct fs *fs, const char *dir, struct marker *out, struct err *err);
 int marker_store(struct fs *fs, const char *dir, const struct marker *m);
 /* Frees what load filled in; the struct may be used again. */
@@ -53,7 +53,7 @@ int stage_finish(struct stage *s);
 void stage_close(struct stage *s); /* keeps the partial file for a resume */
 /* A finished install: its head (marker_free(&head->marker) when done), and the path of the stream
  * alone (for fsm import_file). Reads and checks all of it. TSR_ENOENT if there is none;
- * TSR_ECORRUPT. */
+ * TSR_ECORRUPT; TSR_ENOTSUP: of a newer version. */
 int install_load(struct fs *fs, const char *dir, struct stage_head *head, char *path_out,
                  size_t path_size, struct err *err);
 int install_remove(struct fs *fs, const char *dir);

@@ -94,7 +94,9 @@ static int open_import(struct consensus *c, struct stage_head *head, const char 
                               head->marker.term);
     }
     if (rc) {
-        return err_set(err, rc, "a received snapshot could not be installed");
+        return err_set(err, rc,
+                       rc == TSR_ENOTSUP ? "the received snapshot was written by a newer version"
+                                         : "a received snapshot could not be installed");
     }
     marker_free(&c->marker);
     c->marker = head->marker;

@@ -68,13 +68,20 @@ void segment_header_encode(const struct segment_header *h, uint8_t out[SEGMENT_H
     le_put32(out + 4, crc32c(0, out + 8, SEGMENT_HEADER_SIZE - 8));
 }
 
+static bool header_whole(const uint8_t *data, size_t size)
+{
+    return size >= SEGMENT_HEADER_SIZE && memcmp(data, segment_magic, 4) == 0 &&
+           le_get32(data + 4) == crc32c(0, data + 8, SEGMENT_HEADER_SIZE - 8);
+}
+
+bool segment_newer(const uint8_t *data, size_t size)
+{
+    return header_whole(data, size) && le_get32(data + 8) > SEGMENT_VERSION;
+}
+
 bool segment_header_decode(const uint8_t *data, size_t size, struct segment_header *out)
 {
-    if (size < SEGMENT_HEADER_SIZE || memcmp(data, segment_magic, 4) != 0)
-        return false;
-    if (le_get32(data + 4) != crc32c(0, data + 8, SEGMENT_HEADER_SIZE - 8))
-        return false;
-    if (le_get32(data + 8) != SEGMENT_VERSION)
+    if (!header_whole(data, size) || le_get32(data + 8) != SEGMENT_VERSION)
         return false;
     out->log_id = le_get64(data + 16);
     out->bytes = le_get64(data + 24);

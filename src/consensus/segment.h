@@ -45,7 +45,9 @@ void segment_name(uint64_t first, char out[SEGMENT_NAME_SIZE]);
 bool segment_name_parse(const char *name, uint64_t *first_out);
 
 void segment_header_encode(const struct segment_header *h, uint8_t out[SEGMENT_HEADER_SIZE]);
-/* False: not a header or damaged. */
+/* A good header, of a version that this program does not know. */
+bool segment_newer(const uint8_t *data, size_t size);
+/* False: not a header or damaged, or newer. */
 bool segment_header_decode(const uint8_t *data, size_t size, struct segment_header *out);
 
 /* The chain digest that a log begins with which continues after (@index, @term). */

@@ -64,9 +64,10 @@ static int head_decode(const void *data, size_t size, struct stage_head *out)
 {
     struct reader r = reader_of(data, size);
     uint32_t magic = read_u32(&r), crc = read_u32(&r), version = read_u32(&r);
-    if (r.failed || magic != STAGE_MAGIC || version != STAGE_VERSION ||
-        crc != crc32c(0, (const uint8_t *)data + 8, size - 8))
+    if (r.failed || magic != STAGE_MAGIC || crc != crc32c(0, (const uint8_t *)data + 8, size - 8))
         return TSR_ECORRUPT;
+    if (version != STAGE_VERSION)
+        return version > STAGE_VERSION ? TSR_ENOTSUP : TSR_ECORRUPT;
     out->stream_bytes = read_u64(&r);
     const void *sha256 = read_bytes(&r, sizeof(out->stream_sha256));
     if (!sha256)
@@ -338,6 +339,8 @@ int install_load(struct fs *fs, const char *dir, struct stage_head *head, char *
     }
     if (rv == TSR_ECORRUPT || rv == TSR_ETOOBIG)
         return err_set(err, TSR_ECORRUPT, "received snapshot damaged");
+    if (rv == TSR_ENOTSUP)
+        return err_set(err, rv, "the received snapshot was written by a newer version");
     return rv != 0 ? err_set(err, rv, "received snapshot: %s", err_text(rv)) : 0;
 }
 

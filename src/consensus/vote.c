@@ -20,7 +20,7 @@
 enum { COPIES = 2, COPY_SIZE = 4096, VOTE_VERSION = 1, PATH_SIZE = 1024 };
 static const char vote_magic[4] = {'T', 'V', 'O', 'T'};
 
-enum copy_state { COPY_VALID, COPY_BAD, COPY_MISSING };
+enum copy_state { COPY_VALID, COPY_BAD, COPY_MISSING, COPY_NEWER };
 
 static int path_of(char out[PATH_SIZE], const char *dir, int copy)
 {
@@ -39,15 +39,16 @@ static void encode(const struct vote *v, uint8_t out[COPY_SIZE])
     le_put32(out + 4, crc32c(0, out + 8, COPY_SIZE - 8));
 }
 
-static bool decode(const uint8_t *p, struct vote *v)
+static enum copy_state decode(const uint8_t *p, struct vote *v)
 {
-    if (memcmp(p, vote_magic, 4) != 0 || le_get32(p + 4) != crc32c(0, p + 8, COPY_SIZE - 8) ||
-        le_get32(p + 8) != VOTE_VERSION)
-        return false;
+    if (memcmp(p, vote_magic, 4) != 0 || le_get32(p + 4) != crc32c(0, p + 8, COPY_SIZE - 8))
+        return COPY_BAD;
+    if (le_get32(p + 8) != VOTE_VERSION)
+        return le_get32(p + 8) > VOTE_VERSION ? COPY_NEWER : COPY_BAD;
     v->generation = le_get64(p + 16);
     v->term = le_get64(p + 24);
     v->voted_for = le_get64(p + 32);
-    return v->generation > 0;
+    return v->generation > 0 ? COPY_VALID : COPY_BAD;
 }
 
 static int read_copy(struct fs *fs, const char *dir, int copy, struct vote *v,
@@ -64,7 +65,7 @@ static int read_copy(struct fs *fs, const char *dir, int copy, struct vote *v,
         return rv == TSR_ENOENT ? 0 : rv;
     long n = fs_pread(fs, f, page, COPY_SIZE, 0);
     fs_close(fs, f);
-    *state_out = n == COPY_SIZE && decode(page, v) ? COPY_VALID : COPY_BAD;
+    *state_out = n == COPY_SIZE ? decode(page, v) : COPY_BAD;
     /* A sector that cannot be read is damage like any other: the second copy is for that. */
     return n < 0 && n != TSR_EIO ? (int)n : 0;
 }
@@ -125,6 +126,8 @@ int vote_load(struct fs *fs, const char *dir, struct vote *out, struct err *err)
         rv = read_copy(fs, dir, i, &v[i], &state[i]);
     if (rv != 0)
         return err_set(err, rv, "vote record: %s", err_text(rv));
+    if (state[0] == COPY_NEWER || state[1] == COPY_NEWER)
+        return err_set(err, TSR_ENOTSUP, "the vote record was written by a newer version");
     if (state[0] != COPY_VALID && state[1] != COPY_VALID)
         return nothing_valid(fs, dir, state, out, err);
     if (state[0] == COPY_VALID && state[1] == COPY_VALID && v[0].generation == v[1].generation &&

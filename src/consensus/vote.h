@@ -7,7 +7,8 @@
  * valid copy has lost its vote. TSR_ECORRUPT: no valid copy although one must exist, or two that
  * contradict each other: this host must not vote. A pair that was rolled back together can be known
  * by the log only: the caller must treat a term lower than disklog_last_term() (or the marker's
- * term) as TSR_ECORRUPT too. */
+ * term) as TSR_ECORRUPT too. TSR_ENOTSUP: a copy was written by a newer version; both are left as
+ * they are. */
 #ifndef TESSERA_CONSENSUS_VOTE_H
 #define TESSERA_CONSENSUS_VOTE_H
 

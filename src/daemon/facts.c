@@ -169,7 +169,7 @@ int facts_open_consensus(struct daemon *d, struct err *err)
     int rv = prepare_raft(d, path, err);
     if (rv == 0) {
         rv = consensus_begin(fs_real(), path, &d->life.starts);
-        rv = rv == TSR_ECORRUPT ? 0 : rv; /* consensus_open says why */
+        rv = rv == TSR_ECORRUPT || rv == TSR_ENOTSUP ? 0 : rv; /* consensus_open says why */
     }
     if (rv != 0) {
         return rv;

@@ -252,6 +252,9 @@ static int read_header(struct source *s, struct fsm_point *out)
     out->index = read_u64(&r);
     out->term = read_u64(&r);
     const void *digest = read_bytes(&r, FSM_DIGEST_SIZE);
+    if (memcmp(m, magic, MAGIC_SIZE) == 0 && version > STREAM_VERSION) {
+        return TSR_ENOTSUP; /* its digest was right: the leader is a newer version */
+    }
     if (memcmp(m, magic, MAGIC_SIZE) != 0 || version != STREAM_VERSION) {
         return TSR_ECORRUPT;
     }

@@ -113,8 +113,11 @@ static void batches_come_back_as_they_were(void **state)
     for (size_t cut = 0; cut + 8 <= p->size; cut++) {
         check_code(batch_check(p->data, cut), TSR_EPROTO);
     }
-    p->data[0] = 2;
+    p->data[0] = 0;
     check_code(batch_check(p->data, p->size), TSR_EPROTO);
+    p->data[0] = 2;
+    check_code(batch_check(p->data, p->size), TSR_ENOTSUP);
+    check_code(batch_decode(p->data, p->size, &wall, &commands, &count), TSR_ENOTSUP);
     payload_unref(p);
 }
 

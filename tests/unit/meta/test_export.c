@@ -210,6 +210,10 @@ static void a_damaged_or_cut_stream_changes_nothing(void **state)
     check_ok(buf_append(&stream, "x", 1));
     check_code(fsm->ops->import_file(fsm, fs_real(), save(&stream), &at), TSR_ECORRUPT);
     check_code(fsm->ops->import_file(fsm, fs_real(), "/nowhere/at/all", &at), TSR_ENOENT);
+    stream.size = whole;
+    check_int(stream.data[8], 1);
+    stream.data[8] = 2; /* not damaged, of a newer version */
+    check_code(fsm->ops->import_file(fsm, fs_real(), save(&stream), &at), TSR_ENOTSUP);
     log_set_sink(NULL, NULL);
     after = point(&b);
     check_mem(&before, &after, sizeof(after));

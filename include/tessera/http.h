@@ -70,6 +70,7 @@ bool http_header_at(const struct http_req *req, size_t n, const char **name_out,
                     const char **value_out);
 /* Declared body length; 0 without a body, -1 when chunked. */
 int64_t http_content_length(const struct http_req *req);
+bool http_is_1_0(const struct http_req *req);
 bool http_has_body(const struct http_req *req); /* chunked, or Content-Length > 0 */
 struct conn *http_conn(const struct http_req *req);
 struct loop *http_loop(const struct http_req *req);

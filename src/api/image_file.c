@@ -255,12 +255,12 @@ static void stage_run(struct api_req *r)
     upload_begin(r, true);
 }
 
-/* A request without either has no body (RFC 9112 section 6.3), whatever its client sends behind the
- * head. One of HTTP/1.0 that ends its data by closing would make an image of nothing and be told
- * that all is well. Who means no data says so: a length of 0, or no chunk. */
+/* A request without length and chunks has no body (RFC 9112 section 6.3), whatever its client sends
+ * behind the head: one of HTTP/1.0 that ends its data by closing would make an image of nothing and
+ * be told that all is well. In HTTP/1.1 nothing ends that way, and nothing is meant. */
 static bool length_told(const struct api_req *r)
 {
-    return http_content_length(r->http) != 0 || http_header(r->http, "Content-Length") != NULL;
+    return !http_is_1_0(r->http) || http_header(r->http, "Content-Length") != NULL;
 }
 
 /* false: refused by what its head says. */

@@ -124,6 +124,11 @@ bool http_header_at(const struct http_req *req, size_t n, const char **name_out,
     return true;
 }
 
+bool http_is_1_0(const struct http_req *req)
+{
+    return req->head.minor == 0;
+}
+
 int64_t http_content_length(const struct http_req *req)
 {
     return req->head.content_length;

@@ -185,10 +185,10 @@ struct image_download_info {
  * TSR_EFORBIDDEN. */
 int image_download_plan(const struct caller *caller, const json_t *record, const char *range,
                         struct image_download_info *out, struct err *err);
-/* @range: value of the Range header or NULL. @want_files: plain connection. @cb: 0 = info is filled
- * and pieces may be read; TSR_ERANGE: info->size tells the size; TSR_EINVAL several ranges.
- * Read-only checks of the caller included (the record was found by the caller of this on a fresh
- * view). */
+/* @range: value of the Range header or NULL. @want_files: plain connection (replica.h). @cb: 0 =
+ * info is filled and pieces may be read; TSR_ERANGE: info->size tells the size; TSR_EINVAL several
+ * ranges. Read-only checks of the caller included (the record was found by the caller of this on a
+ * fresh view). */
 typedef void (*image_download_cb)(void *arg, int status, const struct image_download_info *info,
                                   const struct err *err);
 int image_download_open(struct image_ctx *ctx, const struct caller *caller, const json_t *record,

@@ -105,7 +105,7 @@ typedef void (*replica_open_cb)(void *arg, int status, uint64_t image_size);
 typedef void (*replica_piece_cb)(void *arg, int status, const struct replica_piece *piece);
 /* Finds the manifest (here or on @hosts, in the given order of preference), then reads ahead a
  * bounded window of [offset, offset + length). @length UINT64_MAX = to the end. @want_files: file
- * ranges are welcome (plain connections). */
+ * ranges are welcome (plain connections); without buffers they come also where they are not. */
 int replica_reader_open(struct replica_ctx *ctx, const struct chunk_id *manifest, uint64_t offset,
                         uint64_t length, const uint64_t *hosts, size_t host_count, bool want_files,
                         replica_open_cb cb, void *arg, struct replica_reader **out);

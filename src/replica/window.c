@@ -5,8 +5,10 @@
  * file range; all others get a buffer and are fetched, several at a time -> `next` gives the first
  * slot when it is ready and, at the following call, lets go of it. Buffers: two are everybody's
  * right (one on its way out, one coming in), more only while half of the class is free; they go to
- * the earliest slot first, so the window always moves. Failures: a slot that failed ends the
- * reading there: what came before was good, nothing follows. Close: any time; what is under way
+ * the earliest slot first, so the window always moves. A client that stops reading keeps its
+ * buffers for minutes; so when there are none, a local chunk becomes a file range on any
+ * connection: a few such clients must not hold up all the others. Failures: a slot that failed ends
+ * the reading there: what came before was good, nothing follows. Close: any time; what is under way
  * ends by itself and takes the reader with it. */
 #include "replica/manifest_fetch.h"
 
@@ -132,11 +134,17 @@ static void fetched_cb(void *arg, int status, size_t size)
 
 /* --- buffers -------------------------------------------------------------------------------- */
 
+/* The store here was asked for a file. */
+static bool slot_asked(const struct read_slot *slot)
+{
+    return slot->open.chunks != NULL;
+}
+
 static void fetch_slot(struct read_slot *slot, void *buffer)
 {
     struct replica_reader *r = slot->r;
     /* For files the store here was asked already. */
-    bool asked = slot->open.chunks != NULL;
+    bool asked = slot_asked(slot);
     struct fetch_options o = {
         .ctx = r->ctx,
         .pool = r->ctx->relay_buffers,
@@ -192,6 +200,20 @@ static void *take_buffer(struct replica_reader *r)
     return buffer;
 }
 
+static void slot_open(struct read_slot *slot);
+
+/* All that can go on without a buffer does. */
+static void do_without_buffers(struct replica_reader *r)
+{
+    list_each(node, &r->slots)
+    {
+        struct read_slot *slot = container_of(node, struct read_slot, node);
+        if (slot->state == SLOT_NEEDS_BUFFER && !slot_asked(slot) && r->ctx->chunks != NULL) {
+            slot_open(slot);
+        }
+    }
+}
+
 static void serve_buffers(struct replica_reader *r)
 {
     list_each(node, &r->slots)
@@ -201,10 +223,14 @@ static void serve_buffers(struct replica_reader *r)
             continue;
         }
         void *buffer = take_buffer(r);
-        if (buffer == NULL) {
-            return;
+        if (buffer != NULL) {
+            fetch_slot(slot, buffer);
+            continue;
         }
-        fetch_slot(slot, buffer);
+        if (r->waiting) {
+            do_without_buffers(r);
+        }
+        return;
     }
 }
 
@@ -234,19 +260,25 @@ static void opened_cb(struct chunk_req *req, int status)
     serve_buffers(r);
 }
 
+static void slot_open(struct read_slot *slot)
+{
+    struct replica_reader *r = slot->r;
+    slot->state = SLOT_OPENING;
+    slot->open.loop = r->ctx->loop;
+    slot->open.cb = opened_cb;
+    slot->open.arg = slot;
+    slot->open.id = r->manifest.chunks[slot->n];
+    r->busy++;
+    chunk_open(r->ctx->chunks, &slot->open);
+}
+
 static void slot_start(struct read_slot *slot)
 {
     struct replica_reader *r = slot->r;
     if (slot->zero) {
         slot->state = SLOT_READY;
     } else if (r->want_files && r->ctx->chunks != NULL) {
-        slot->state = SLOT_OPENING;
-        slot->open.loop = r->ctx->loop;
-        slot->open.cb = opened_cb;
-        slot->open.arg = slot;
-        slot->open.id = r->manifest.chunks[slot->n];
-        r->busy++;
-        chunk_open(r->ctx->chunks, &slot->open);
+        slot_open(slot);
     } else {
         slot->state = SLOT_NEEDS_BUFFER;
     }

@@ -2,6 +2,7 @@
 """Hostile clients: idle and slow ones by the thousand, endless heads, garbage at every port and in every parser. Others are
 served meanwhile as usual; afterwards all hosts run, and have given back what it took."""
 import concurrent.futures
+import hashlib
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import lib
 
 HEAD_MS, BODY_MS = 4000, 4000
 IDLE_PLAIN, IDLE_TLS = 9700, 300
-SLOW_HEADS, SLOW_BODIES = 150, 40
+SLOW_HEADS, SLOW_BODIES, SLOW_READERS = 150, 40, 60
 HEADS_BYTES, HEADS_CLIENTS = 1 << 30, 16
 MEMORY_MIB = 400  # how much more a host may have than before, at the worst moment and long before the end
 FUZZ_SECONDS = 6
@@ -168,6 +169,28 @@ def test_slow_bodies(cluster, results, before):
             client.delete(image)
     for s in sockets:
         s.close()
+
+
+def test_slow_readers(cluster, results):
+    """Downloads over TLS that nobody goes on reading: others get theirs, and so do those when they read on."""
+    name, body, held = cluster.names()[0], lib.Body(1, 40 * lib.MIB), []
+    with lib.Client(cluster, name) as client:
+        image = client.create("slow readers").json()["id"]
+        results.equal("an upload", client.upload(image, body).status, 204)
+        try:
+            for _ in range(SLOW_READERS):
+                reader = lib.Client(cluster, name)
+                held.append((reader, reader.send("GET", f"/v2/images/{image}/file", timeout=20)))
+            status, digest, _, _ = client.download(image, timeout=20)
+            results.check(f"{SLOW_READERS} downloads that stand: another one ends", (status, digest) == (200, body.sha256), str(status))
+            results.check("in bounded memory", memory_mib(cluster, name) < MEMORY_MIB, f"{memory_mib(cluster, name):.0f} MiB")
+            good = sum(hashlib.sha256(response.read()).hexdigest() == body.sha256 for _, response in held[::6])
+            results.equal("those that go on have every byte", good, len(held[::6]))
+        except lib.NETWORK_ERRORS as error:
+            results.check(f"a download beside {len(held)} that stand", False, repr(error))
+        finally:
+            for reader, _ in held:
+                reader.close()
 
 
 def test_endless_heads(cluster, results, before):
@@ -356,5 +379,7 @@ def test_hostile(cluster, results):
 
 
 if __name__ == "__main__":
-    raise SystemExit(lib.run_test("hostile", test_hostile, plain=True,
-                                  settings={"head_timeout_ms": f"{HEAD_MS}ms", "upload_idle_ms": f"{BODY_MS}ms"}))
+    FAILED = [lib.run_test("hostile", test_hostile, plain=True,
+                           settings={"head_timeout_ms": f"{HEAD_MS}ms", "upload_idle_ms": f"{BODY_MS}ms"}),
+              lib.run_test("hostile slow readers", test_slow_readers, hosts=1)]
+    raise SystemExit(any(FAILED))

@@ -250,6 +250,8 @@ struct chunks_stats {
     uint64_t chunk_count, manifest_count, bad_count, deleting_count, reserved_count, lost_count;
 };
 void chunks_stats(struct chunks *c, struct chunks_stats *out); /* any thread, cached values */
+/* Bytes that puts may still take, as far as is known; INT64_MAX when it is not. Any thread. */
+int64_t chunks_room(struct chunks *c);
 
 /* --- the cutter (pure): a stream into chunks
  * ------------------------------------------------------------- */

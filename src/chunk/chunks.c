@@ -475,6 +475,15 @@ void chunks_stats(struct chunks *c, struct chunks_stats *out)
     };
 }
 
+int64_t chunks_room(struct chunks *c)
+{
+    int64_t available = atomic_load(&c->available), reserve = c->options.reserve_bytes;
+    if (available < 0 || atomic_load(&c->space_at_ms) == 0) {
+        return INT64_MAX;
+    }
+    return available > reserve ? available - reserve : 0;
+}
+
 /* --- life ----------------------------------------------------------------------------------- */
 
 static int set_clean(struct chunks *c, uint8_t clean)

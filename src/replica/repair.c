@@ -5,8 +5,9 @@
  * report is in the log: so neither collection nor the replicator's own drop can take it away
  * meanwhile. A replica that is recorded and here is only looked at for lost chunks. Failures: any
  * step that fails ends the repair with its code; the replicator tries again later and finds what
- * was fetched so far, as long as the chunks are not collected. Cancel: the step under way ends,
- * nothing new is begun. */
+ * was fetched so far, as long as the chunks are not collected. Nothing is fetched when there is no
+ * room for all of it: it would fill the disk, be collected, and come again. Cancel: the step under
+ * way ends, nothing new is begun. */
 #include "replica/repair.h"
 
 #include <stdlib.h>
@@ -51,6 +52,8 @@ struct repair {
     unsigned lanes_busy, rounds;
     struct lane lanes[LANES];
     uint64_t next_ns; /* bandwidth */
+    uint64_t claim;   /* its part of *o.claimed */
+    bool fetches;
 };
 
 static void ask_slice(struct repair *r);
@@ -79,9 +82,41 @@ static void session_ended_cb(struct chunk_req *req, int status)
     finish(req->arg);
 }
 
+/* Of what is missing; each chunk once, however often the image has it. 0: out of memory. */
+static uint64_t missing_bytes(struct repair *r)
+{
+    struct map seen;
+    uint64_t bytes = 0;
+    map_init(&seen);
+    for (uint32_t i = 0; i < r->missing_count; i++) {
+        const struct chunk_id *id = &r->manifest.chunks[r->missing[i]];
+        if (map_get(&seen, id->bytes, 32) != NULL) {
+            continue;
+        }
+        if (map_put(&seen, id->bytes, 32, r) != 0) {
+            bytes = 0;
+            break;
+        }
+        bytes += manifest_chunk_size(&r->manifest, r->missing[i]);
+    }
+    map_free(&seen);
+    return bytes;
+}
+
+static void claim(struct repair *r, uint64_t bytes)
+{
+    *r->o.claimed += bytes - r->claim;
+    r->claim = bytes;
+}
+
 static void end(struct repair *r, int status)
 {
     r->status = status;
+    claim(r, 0);
+    if (status == TSR_ENOSPC && r->fetches) {
+        uint64_t bytes = missing_bytes(r); /* seemed to fit */
+        *r->o.lacking = bytes + bytes / 8;
+    }
     if (!r->session_used) {
         finish(r);
         return;
@@ -182,6 +217,17 @@ static void seal(struct repair *r)
 
 /* --- fetch ---------------------------------------------------------------------------------- */
 
+static bool has_room(struct repair *r)
+{
+    uint64_t room = (uint64_t)chunks_room(r->o.ctx->chunks);
+    room -= *r->o.claimed < room ? *r->o.claimed : room;
+    if (room / r->o.ctx->chunk_bytes >= r->missing_count) {
+        return true; /* surely */
+    }
+    *r->o.lacking = missing_bytes(r);
+    return *r->o.lacking <= room;
+}
+
 static void lane_idle(struct lane *lane, int status)
 {
     struct repair *r = lane->r;
@@ -207,6 +253,7 @@ static void put_cb(struct chunk_req *req, int status)
     struct lane *lane = req->arg;
     if (status == 0) {
         lane->r->o.stats->fetched_bytes += req->size;
+        claim(lane->r, lane->r->claim - lane->r->o.ctx->chunk_bytes);
     }
     if (status != 0) {
         lane_idle(lane, status);
@@ -293,6 +340,14 @@ static void start_lanes(struct repair *r)
         seal(r);
         return;
     }
+    claim(r, 0); /* of the round before */
+    if (!has_room(r)) {
+        r->fetches = false;
+        end(r, TSR_ENOSPC);
+        return;
+    }
+    r->fetches = true;
+    claim(r, (uint64_t)r->missing_count * r->o.ctx->chunk_bytes);
     r->lanes_busy = LANES;
     for (unsigned i = 0; i < LANES; i++) {
         struct lane *lane = &r->lanes[i];

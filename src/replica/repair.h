@@ -19,6 +19,8 @@ struct repair_options {
     bool pinned;               /* kept on request: the log is not told that it is present */
     uint64_t bytes_per_second; /* 0 = no limit */
     struct replicator_stats *stats;
+    uint64_t *claimed; /* what all repairs under way will still put */
+    uint64_t *lacking; /* with TSR_ENOSPC: how much there must be room for, if that is known */
     repair_cb cb;
     void *arg;
 };

@@ -98,7 +98,7 @@ static void pass_break(struct replicator *r, int status)
 
 /* --- jobs ----------------------------------------------------------------------------------- */
 
-static void note_failure(struct replicator *r, const struct chunk_id *id)
+static void note_failure(struct replicator *r, const struct chunk_id *id, uint64_t lacking)
 {
     struct backoff *b = map_get(&r->backoffs, id->bytes, 32);
     if (b == NULL) {
@@ -111,6 +111,8 @@ static void note_failure(struct replicator *r, const struct chunk_id *id)
     uint64_t wait = 1000ull << (b->count < 6 ? b->count : 6);
     b->count++;
     b->due_ms = replicator_now(r) + (wait < BACKOFF_MAX_MS ? wait : BACKOFF_MAX_MS);
+    b->lacking = lacking;
+    b->room_ms = replicator_now(r) + ROOM_AGAIN_MS;
     if (r->retry_ms == 0 || b->due_ms < r->retry_ms) {
         r->retry_ms = b->due_ms;
     }
@@ -149,7 +151,7 @@ static void repaired_cb(void *arg, int status)
         replicator_pin_here(r, &job->manifest);
     } else if (!r->closing) {
         r->stats.failed++;
-        note_failure(r, &job->manifest);
+        note_failure(r, &job->manifest, status == TSR_ENOSPC ? job->lacking : 0);
         log_warn("replica", "replica could not be made manifest=%s error=%s", hex,
                  err_name(status));
     }
@@ -178,13 +180,15 @@ void replicator_start_jobs(struct replicator *r)
             .pinned = job->pinned,
             .bytes_per_second = r->rate / RUNNING_MAX,
             .stats = &r->stats,
+            .claimed = &r->claimed,
+            .lacking = &job->lacking,
             .cb = repaired_cb,
             .arg = job,
         };
         r->queued--;
         list_push(&r->running, &job->node);
         if (repair_start(&o, &job->repair) != 0) {
-            note_failure(r, &job->manifest);
+            note_failure(r, &job->manifest, 0);
             forget_job(job);
             break;
         }
@@ -199,10 +203,17 @@ void replicator_start_jobs(struct replicator *r)
 
 /* --- an image ------------------------------------------------------------------------------- */
 
+bool replicator_waits(struct replicator *r, const struct backoff *b)
+{
+    uint64_t now = replicator_now(r);
+    return now < b->due_ms ||
+           (now < b->room_ms && b->lacking > (uint64_t)chunks_room(r->ctx->chunks));
+}
+
 static bool in_backoff(struct replicator *r, const struct chunk_id *id)
 {
     const struct backoff *b = map_get(&r->backoffs, id->bytes, 32);
-    if (b == NULL || b->due_ms <= replicator_now(r)) {
+    if (b == NULL || !replicator_waits(r, b)) {
         return false;
     }
     if (r->retry_ms == 0 || b->due_ms < r->retry_ms) {

@@ -107,7 +107,7 @@ void replicator_check_later(struct replicator *r, const struct chunk_id *id)
     }
 }
 
-/* Those whose time has come, or (sources may be back) all. */
+/* Those whose time has come, or (sources may be back) all but those without room. */
 void replicator_check_failed(struct replicator *r, bool all)
 {
     size_t at = 0, size;
@@ -122,10 +122,10 @@ void replicator_check_failed(struct replicator *r, bool all)
         struct backoff *b = value;
         struct chunk_id id;
         memcpy(id.bytes, key, sizeof id.bytes);
-        if (all) {
+        if (all && b->lacking == 0) {
             *b = (struct backoff){0};
         }
-        if (b->due_ms <= now) {
+        if (!replicator_waits(r, b)) {
             replicator_check(r, &id, 1);
         } else if (r->retry_ms == 0 || b->due_ms < r->retry_ms) {
             r->retry_ms = b->due_ms;

@@ -24,6 +24,7 @@ enum {
     PASS_GAP_MS = 500,
     PASS_SHARE = 20, /* a pass may take a twentieth of the loop's time */
     BACKOFF_MAX_MS = 60 * 1000,
+    ROOM_AGAIN_MS = 10 * 60 * 1000, /* what is known of the room may be wrong */
 };
 
 enum pass { PASS_NONE, PASS_LIST, PASS_WALK, PASS_DROP };
@@ -35,12 +36,15 @@ struct job {
     uint64_t hosts[REPLICA_HOSTS_MAX];
     size_t host_count;
     bool recorded, pinned;
+    uint64_t lacking; /* no room for so much */
     struct repair *repair;
 };
 
+/* Not before due_ms; what had no room not before room_ms either, unless there is room for it. */
 struct backoff {
     unsigned count;
     uint64_t due_ms;
+    uint64_t lacking, room_ms;
 };
 
 struct replicator {
@@ -82,6 +86,7 @@ struct replicator {
     struct map jobs;     /* manifest -> job */
     struct map backoffs; /* manifest -> backoff */
     struct replicator_stats stats;
+    uint64_t claimed; /* by repairs */
     struct {
         _Atomic uint64_t missing, fetching, fetched_bytes, failed;
     } told; /* as of the last tick; any thread */
@@ -100,13 +105,14 @@ static inline uint64_t replicator_now(const struct replicator *r)
 }
 
 /* replicator.c: the next slice of whatever is to do; two repairs at a time; one more of them,
- * unless it is under way or failed just now. */
+ * unless it is under way or failed just now; is it too early for what failed. */
 void replicator_step_soon(struct replicator *r);
 void replicator_start_jobs(struct replicator *r);
 void replicator_add_job(struct replicator *r, const struct chunk_id *id, const json_t *image,
                         bool recorded);
 void replicator_add_pinned_job(struct replicator *r, const struct chunk_id *id,
                                const json_t *image);
+bool replicator_waits(struct replicator *r, const struct backoff *b);
 void replicator_maybe_free(struct replicator *r);
 
 /* replicator_drop.c. One at a time: r->dropping. Does it look unwanted; begin; after drops. */

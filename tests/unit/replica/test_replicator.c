@@ -667,6 +667,80 @@ static void without_room_a_pinned_image_waits_and_those_here_go(void **state)
     check_int(s.chunk_count, 0);
 }
 
+/* --- no room ---------------------------------------------------------------------------------- */
+
+static void room_for(unsigned host, int64_t bytes)
+{
+    sim_fs_limit(c.envs[host].fs, bytes < 0 ? 0 : (int64_t)sim_fs_used(c.envs[host].fs) + bytes);
+}
+
+static struct chunk_id wanted_by_three(unsigned n, uint64_t size)
+{
+    saving(n);
+    struct chunk_id id = cluster_store(&c, 1, n, size, two, 2);
+    activate(n, &id, "[1,2]", "[1,2,3]");
+    return id;
+}
+
+static void what_there_is_no_room_for_is_not_begun_again_and_again(void **state)
+{
+    (void)state;
+    room_for(3, 5 * TEST_CHUNK); /* of 14 */
+    start(3);
+    virtual_sleep(&c.v, 60000); /* the room is known */
+    struct chunk_id id = wanted_by_three(1, image_size);
+    virtual_sleep(&c.v, 20 * 60000);
+    check_int(stats(3).fetched_bytes, 0);
+    check(stats(3).failed >= 1 && stats(3).failed <= 4);
+    check_int(stats(3).missing, 1);
+    uint64_t failed = stats(3).failed;
+    for (unsigned i = 0; i < 10; i++) { /* hosts that change bring no room */
+        command("{'op':'host.state','id':4,'state':'%s'}", i % 2 ? "up" : "down");
+        virtual_sleep(&c.v, 5000);
+    }
+    check(stats(3).failed <= failed + 1);
+    struct chunk_id small = wanted_by_three(2, 4 * TEST_CHUNK); /* one of them zero */
+    virtual_sleep(&c.v, 10000);
+    check_ok(env_manifest(&c.envs[3], chunk_manifest_has, &small));
+    room_for(3, -1);
+    virtual_sleep(&c.v, 45000); /* it is looked at every 30 seconds */
+    check(whole(3, &id, 1));
+    check_str(replica_state(1, 3), "present");
+    check_int(stats(3).missing, 0);
+}
+
+/* There is room for the chunks, and none for what else it takes. */
+static void a_disk_that_fills_up_all_the_same_is_not_filled_again_and_again(void **state)
+{
+    (void)state;
+    start(3);
+    virtual_sleep(&c.v, 60000);
+    room_for(3, 13 * TEST_CHUNK + 99);
+    virtual_sleep(&c.v, 60000);
+    struct chunk_id id = wanted_by_three(1, image_size);
+    virtual_sleep(&c.v, 20 * 60000);
+    check(stats(3).fetched_bytes > 12 * TEST_CHUNK && stats(3).fetched_bytes < 43 * TEST_CHUNK);
+    check(stats(3).failed >= 2 && stats(3).failed <= 5);
+    room_for(3, -1);
+    virtual_sleep(&c.v, 45000);
+    check(whole(3, &id, 1));
+}
+
+static void two_images_with_room_for_one_do_not_take_it_from_each_other(void **state)
+{
+    (void)state;
+    room_for(3, 20 * TEST_CHUNK);
+    virtual_sleep(&c.v, 60000);
+    struct chunk_id ids[2] = {wanted_by_three(1, image_size), wanted_by_three(2, image_size)};
+    start(3);
+    virtual_sleep(&c.v, 60000);
+    check_int(has(3, &ids[0]) + has(3, &ids[1]), 1);
+    check_int(stats(3).fetched_bytes, 13 * TEST_CHUNK + 99);
+    room_for(3, -1);
+    virtual_sleep(&c.v, 60000);
+    check(whole(3, &ids[0], 1) && whole(3, &ids[1], 2));
+}
+
 /* --- sessions whose host is gone -------------------------------------------------------------- */
 
 static uint64_t chunks_on(unsigned host)
@@ -737,6 +811,9 @@ TEST_MAIN(CASE(a_host_that_missed_an_upload_is_filled),
           CASE(a_moved_replica_is_dropped_only_after_its_successor_is_present),
           CASE(nothing_is_dropped_without_a_quorum), CASE(the_rate_is_kept),
           CASE(closing_at_any_moment_ends), CASE(many_images_are_filled_a_few_at_a_time),
+          CASE(what_there_is_no_room_for_is_not_begun_again_and_again),
+          CASE(a_disk_that_fills_up_all_the_same_is_not_filled_again_and_again),
+          CASE(two_images_with_room_for_one_do_not_take_it_from_each_other),
           CASE(a_pinned_image_is_fetched_and_kept_until_it_is_unpinned),
           CASE(a_pin_keeps_a_replica_that_moves_away),
           CASE(the_pin_of_a_deleted_image_goes_with_it),

@@ -97,7 +97,7 @@ struct cluster {
     bool plan_wanted, plan_running;
     char plan_after[64];
     size_t plan_pending;
-    uint64_t plan_begun_ms, plan_next_ms;
+    uint64_t plan_work_ns, plan_next_ms;
 
     /* imports */
     size_t import_pending;

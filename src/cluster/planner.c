@@ -134,8 +134,6 @@ static void plan_slice(struct cluster *c)
     meta_view_close(view);
     if (rv != 0 || (n < PLAN_SLICE && c->plan_pending < PLAN_INFLIGHT_MAX)) {
         c->plan_running = false;
-        uint64_t now = cluster_now(c), took = now - c->plan_begun_ms;
-        c->plan_next_ms = now + PLAN_EVERY_MS + PLAN_SHARE * took;
     }
 }
 
@@ -147,11 +145,15 @@ void planner_duty(struct cluster *c)
     if (!c->plan_running && due && c->plan_pending == 0) {
         c->plan_wanted = false;
         c->plan_running = true;
-        c->plan_begun_ms = cluster_now(c);
+        c->plan_work_ns = 0;
         c->plan_after[0] = '\0';
     }
     if (c->plan_running && c->plan_pending < PLAN_INFLIGHT_MAX) {
+        /* What it waits for, a turn or a majority, is no work. */
+        uint64_t began = loop_now_ns(c->o.loop);
         plan_slice(c);
+        c->plan_work_ns += loop_now_ns(c->o.loop) - began;
+        c->plan_next_ms = cluster_now(c) + PLAN_EVERY_MS + PLAN_SHARE * c->plan_work_ns / 1000000;
     }
 }
 

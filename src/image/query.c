@@ -215,6 +215,10 @@ static int filter(struct query *q, const char *name, const char *value, struct e
     static const char *const never[] = {"self", "file", "schema"};
     bool found = false;
     int64_t n;
+    if (q->filter_count >= QUERY_FILTERS_MAX) {
+        return err_set(err, TSR_EINVAL, "A list can be filtered by up to %d parameters.",
+                       QUERY_FILTERS_MAX);
+    }
     if (in_list(words, array_len(words), name)) {
         return filter_words(q, name, value, err);
     }

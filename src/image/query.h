@@ -4,7 +4,8 @@
 
 #include "tessera/image.h"
 
-enum { QUERY_SORT_KEYS_MAX = 32 };
+/* Filters: more than an image has fields, properties and tags. Each is asked of each image. */
+enum { QUERY_SORT_KEYS_MAX = 32, QUERY_FILTERS_MAX = 512 };
 
 /* Zero-initialised, then query_parse; query_free in every case. */
 struct query {

@@ -193,6 +193,9 @@ row("a property of which there is one, removed three times: once", "member", "PA
 section("7 limits")
 row("a path of 255-character parts is no failure", "member", "GET /v2/images/" + "x" * 2000, 404)
 row("a query of 40 KiB is served", "member", "GET /v2/images?limit=1&name=" + "x" * 40000, 200, names=[])
+row("512 filters are served", "member", "GET /v2/images?limit=1&" + "&".join(f"p{n}=v" for n in range(512)), 200, names=[])
+row("513 filters are 400", "member", "GET /v2/images?limit=1&" + "&".join(f"p{n}=v" for n in range(513)), 400,
+    has={"error/message": like("up to 512")})
 row("no project quota by default", "member", "GET /v2/info/usage", 200, has={"usage": {}})
 
 section("7 quotas")

@@ -8,13 +8,14 @@
 #include "tessera/http.h"
 
 static struct http_params decoded;
-static struct image_param params[64];
+static struct image_param params[QUERY_FILTERS_MAX + 64];
 
 static int parse(const char *text, struct query *q)
 {
     struct err err = {0};
     http_params_free(&decoded);
     check_ok(http_params_parse(text, &decoded));
+    check(decoded.count <= array_len(params));
     for (size_t i = 0; i < decoded.count; i++) {
         params[i] = (struct image_param){decoded.items[i].name, decoded.items[i].value};
     }
@@ -170,6 +171,23 @@ static void limits_and_markers_are_checked(void **state)
     bad("marker=my-name");
 }
 
+static void the_number_of_filters_is_limited(void **state)
+{
+    (void)state;
+    struct query q;
+    struct buf b = {0};
+    for (int i = 0; i < QUERY_FILTERS_MAX; i++) {
+        (void)buf_printf(&b, "p%d=v&", i);
+    }
+    (void)buf_append_str(&b, "limit=1");
+    check_ok(parse(b.data, &q));
+    check_int(q.filter_count, QUERY_FILTERS_MAX);
+    query_free(&q);
+    (void)buf_append_str(&b, "&tag=t");
+    bad(b.data);
+    buf_free(&b);
+}
+
 static void both_styles_of_sorting(void **state)
 {
     (void)state;
@@ -219,5 +237,6 @@ TEST_MAIN(cmocka_unit_test(filters_of_words_take_operators),
           cmocka_unit_test(exact_filters_and_custom_properties),
           cmocka_unit_test(words_that_change_what_is_seen),
           cmocka_unit_test(limits_and_markers_are_checked),
+          cmocka_unit_test(the_number_of_filters_is_limited),
           cmocka_unit_test(both_styles_of_sorting),
           cmocka_unit_test(links_repeat_every_parameter_but_the_marker))

@@ -115,7 +115,7 @@ static const struct rule tag_rules[] = {
 static const struct form tag_form = {"tag", tag_rules, array_len(tag_rules), own_times};
 
 static const struct rule tags_rules[] = {{"tags", RULE_TAGS, 0, true}};
-static const struct form tags_form = {"tags", tags_rules, array_len(tags_rules), NULL};
+static const struct form tags_form = {"set of tags", tags_rules, array_len(tags_rules), NULL};
 
 static const struct rule association_rules[] = {
     {"name", RULE_NAME, METADEF_NAME_MAX, true}, {"prefix", RULE_TEXT, 80, false},
@@ -303,7 +303,7 @@ static int value_check(const struct form *form, const struct rule *rule, const j
         return each_check(&association_form, value, err);
     default:
         return value_ok(rule, value) ? 0
-                                     : err_set(err, TSR_EINVAL, "Invalid value of '%s' of a %s.",
+                                     : err_set(err, TSR_EINVAL, "Invalid value of '%s' of the %s.",
                                                rule->name, form->what);
     }
 }
@@ -335,11 +335,11 @@ static int form_check(const struct form *form, const json_t *body, bool nested, 
     char shown[IMAGE_SHORT];
     int rv = nested ? 0 : own_check(form, body, err);
     if (rv == 0 && !json_is_object(body)) {
-        rv = err_set(err, TSR_EINVAL, "A %s is an object.", form->what);
+        rv = err_set(err, TSR_EINVAL, "The %s must be a JSON object.", form->what);
     }
     for (size_t i = 0; rv == 0 && i < form->count; i++) {
         if (form->rules[i].required && json_object_get(body, form->rules[i].name) == NULL) {
-            rv = err_set(err, TSR_EINVAL, "'%s' of a %s is required.", form->rules[i].name,
+            rv = err_set(err, TSR_EINVAL, "'%s' of the %s is required.", form->rules[i].name,
                          form->what);
         }
     }
@@ -350,7 +350,7 @@ static int form_check(const struct form *form, const json_t *body, bool nested, 
     {
         const struct rule *rule = rule_of(form, name);
         if (rule == NULL) {
-            return err_set(err, TSR_EINVAL, "A %s has no attribute '%s'.", form->what,
+            return err_set(err, TSR_EINVAL, "The %s has no attribute '%s'.", form->what,
                            field_short(name, shown));
         }
         rv = value_check(form, rule, value, err);
@@ -494,7 +494,7 @@ int metadef_check(enum metadef_op op, const json_t *body, json_t **out, struct e
     }
     int rv = form_check(form, body, false, err);
     if (rv == 0 && form == &property_form && json_str(body, "name") == NULL) {
-        rv = err_set(err, TSR_EINVAL, "'name' of a property is required.");
+        rv = err_set(err, TSR_EINVAL, "'name' of the property is required.");
     }
     if (rv == 0) {
         *out = value_of(form, body);

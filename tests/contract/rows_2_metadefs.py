@@ -84,6 +84,10 @@ row("an unknown object is 404", "member", f"GET {ONE}/objects/q", 404, before=MA
 row("an object changed", "admin", f"PUT {ONE}/objects/o", 200, before=WITH_OBJECT, body={"name": "o", "description": "d"}, has={"description": "d"})
 row("an object deleted", "admin", f"DELETE {ONE}/objects/o", 204, before=WITH_OBJECT)
 row("a tag made", "admin", f"POST {ONE}/tags/t", 201, before=MAKE, has={"name": "t", "created_at": TIME})
+row("objects that are none are 400, in words", "admin", f"POST {ONE}/objects", 400, before=MAKE, body=[],
+    has={"error/message": "The object must be a JSON object."})
+row("tags without a list are 400, in words", "admin", f"POST {ONE}/tags", 400, before=MAKE, body={},
+    has={"error/message": "'tags' of the set of tags is required."})
 row("a tag made with a body is 400", "admin", f"POST {ONE}/tags/t", 400, before=MAKE, body={})
 row("the same tag in another letter case is 409", "admin", f"POST {ONE}/tags/T", 409, before=WITH_TAG)
 row("several tags replace all", "admin", f"POST {ONE}/tags", 201, before=WITH_TAG, body={"tags": [{"name": "a"}]}, has={"tags": length(1)})

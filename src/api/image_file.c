@@ -271,8 +271,21 @@ static bool head_ok(struct api_req *r)
         api_errorf(r, TSR_EMEDIA, "The media type of image data is application/octet-stream.");
         return false;
     }
+    /* Stored as it comes, coded data would be no image: nobody undoes the coding later. */
+    const char *coding = http_header(r->http, "Content-Encoding");
+    if (coding != NULL && coding[0] != '\0' && !str_ieq(coding, "identity")) {
+        api_errorf(r, TSR_EMEDIA, "Image data can have no Content-Encoding.");
+        return false;
+    }
     if (size_header(r, &size) != 0) {
         api_errorf(r, TSR_EINVAL, "x-openstack-image-size must be a number of bytes.");
+        return false;
+    }
+    /* RFC 9110 section 14.5: a client that goes on with a broken upload (curl -C) sends the rest
+     * alone, which would become the image. */
+    if (http_header(r->http, "Content-Range") != NULL) {
+        api_errorf(r, TSR_EINVAL,
+                   "Image data is sent as a whole: a PUT with Content-Range is not possible.");
         return false;
     }
     if (!length_told(r)) {

@@ -217,6 +217,12 @@ row("data of HTTP/1.0 to be staged without a length is 411", "member", "PUT /v2/
     raw=EXPECT.replace("1.1", "1.0").replace("/file", "/stage") + "\n", then={"status": "queued"})
 row("an upload of HTTP/1.1 without length and chunks is one of nothing", "member", "PUT /v2/images/<id>/file", 204, given="queued",
     raw=EXPECT + "Connection: close\n\n", then={"status": "active", "size": 0})
+for coding, status in (("gzip", 415), ("identity", 204), ("", 204)):
+    row(f"data with Content-Encoding {coding!r} is {status}", "member", "PUT /v2/images/<id>/file", status, given="queued", body=b"abc",
+        headers={**OCTETS, "Content-Encoding": coding}, then={"status": "active" if status == 204 else "queued"})
+for where in ("file", "stage"):
+    row(f"a part of the data, put to /{where}, is 400", "member", f"PUT /v2/images/<id>/{where}", 400, given="queued", body=b"6789",
+        headers={**OCTETS, "Content-Range": "bytes 6-9/10"}, then={"status": "queued", "size": None})
 row("chunks of nothing are data", "member", "PUT /v2/images/<id>/file", 204, given="queued",
     raw=EXPECT + "Transfer-Encoding: chunked\n\n0\n\n", then={"status": "active", "size": 0})
 for what, token, status in (("with a bad token", "bad", 401), ("of an image that is not there", "<token:member>", 404),

@@ -129,6 +129,7 @@ struct daemon {
     struct pool *convert_pool, *spool_pool; /* conversions of imports, and their files */
     char convert_dir[PATH_BYTES];
     struct worker workers[WORKERS_MAX];
+    uint64_t connections_max; /* of clients: the setting, or fewer */
     unsigned worker_count, workers_open;
     struct timer stop_timer, init_timer;
     struct damage damage; /* why this host can not start as it is */

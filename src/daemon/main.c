@@ -35,6 +35,24 @@ static int print_sample(void)
     return rv == 0 ? 0 : EXIT_FAILURE;
 }
 
+/* Idle clients must leave descriptors to the hosts' own connections, to logs and chunk files: an
+ * eighth of them, 256 at least, or half of very few. */
+static void bound_connections(struct daemon *d)
+{
+    struct rlimit limit;
+    d->connections_max = (uint64_t)d->cfg.connections_max;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return;
+    }
+    uint64_t files = limit.rlim_cur, left = files / 8 > 256 ? files / 8 : 256;
+    uint64_t most = files - (left < files / 2 ? left : files / 2);
+    if (d->connections_max > most) {
+        log_info("daemon", "%llu descriptors are the limit: %llu client connections at a time",
+                 (unsigned long long)files, (unsigned long long)most);
+        d->connections_max = most;
+    }
+}
+
 static int load_config(struct daemon *d, const char *path)
 {
     struct err err = {0};
@@ -72,6 +90,7 @@ static int load_config(struct daemon *d, const char *path)
     }
     settings_log(&d->cfg);
     log_set_host(d->addresses.name);
+    bound_connections(d);
     return 0;
 }
 

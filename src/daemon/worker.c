@@ -209,7 +209,7 @@ int worker_open(struct daemon *d, unsigned number, struct worker *w, struct err 
         .head_timeout_ms = (uint64_t)d->cfg.head_timeout_ms,
         .idle_timeout_ms = (uint64_t)d->cfg.keep_alive_ms,
         .body_timeout_ms = (uint64_t)d->cfg.upload_idle_ms,
-        .connections_max = (size_t)(d->cfg.connections_max / d->worker_count + 1),
+        .connections_max = (size_t)(d->connections_max / d->worker_count + 1),
     };
     if ((rv = image_importer_new(&w->image, &w->importer)) != 0 || (rv = open_api(w)) != 0 ||
         (rv = http_server_new(w->loop, &http, api_handle, w->api, &w->http)) != 0) {

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """A host that loses its disk, and one that is paused: the leader and holder of the admin endpoint, each time; a host that
-starts without enough file descriptors or threads."""
+starts without enough file descriptors or threads; one whose idle clients would take them all."""
+import contextlib
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -185,8 +188,41 @@ def without(cluster, results):
     downloads(cluster, results, "F34", [image])
 
 
+def crowded(cluster, results):
+    """F09: idle clients take all the descriptors that they can get: the host's own work goes on."""
+    name, limit = "host3", 400
+    host = cluster.host(name)
+    cluster.stop(name)
+    with subprocess.Popen(  # pylint: disable=subprocess-popen-preexec-fn
+            [os.path.join(lib.BIN, "tesserad"), "--config", host["config_file"]], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) as process:
+        try:
+            results.check("F09 a host with few descriptors takes part", cluster.await_ready(30) is not None)
+            address = ("127.0.0.1", int(host["api_url"].rsplit(":", 1)[1]))
+            with contextlib.ExitStack() as crowd, lib.Client(cluster, name) as client:
+                image_id = client.create("before").json()["id"]
+                for _ in range(2 * limit):
+                    with contextlib.suppress(OSError):
+                        crowd.enter_context(cluster.tls().wrap_socket(socket.create_connection(address, 5),
+                                                                      server_hostname="127.0.0.1"))
+                body = lib.Body(1, 20 * lib.MIB)
+                reply = client.upload(image_id, body)
+                results.check(f"F09 {2 * limit} idle clients at it: an upload through it", reply.status == 204, repr(reply))
+                results.equal("F09 a download through it", client.download(image_id)[1], body.sha256)
+                image = upload(cluster, "host1", 2, 20 * lib.MIB)
+                results.check("F09 an upload through another host", image is not None)
+                stored = lib.wait_until(lambda: [r for r in client.call("GET", f"/v1/images/{image[0]}/replicas").json()["replicas"]
+                                                 if r["host"] == name and r["state"] == "present"], 20)
+                results.check("F09 which it stores, too", stored)
+        finally:
+            process.terminate()
+            process.wait()
+    cluster.start(name)
+    results.check("F09 then it starts as usual", cluster.await_ready(20) is not None)
+
 if __name__ == "__main__":
     NAME = os.path.basename(__file__)
     FAILED = [lib.run_test(f"{NAME} wiped", wiped), lib.run_test(f"{NAME} paused", paused),
-              lib.run_test(f"{NAME} without", without, hosts=1)]
+              lib.run_test(f"{NAME} without", without, hosts=1), lib.run_test(f"{NAME} crowded", crowded)]
     raise SystemExit(any(FAILED))

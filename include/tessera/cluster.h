@@ -97,7 +97,8 @@ struct cluster_options {
     const uint8_t *cluster_key;       /* 32 bytes */
     uint8_t ca_fingerprint[32];       /* what a joining host shall trust, for join tokens */
     int64_t join_token_life_us;
-    int64_t cert_expires_s; /* end of this host's certificate, wall clock; 0 = not known */
+    int64_t cert_expires_s;  /* end of this host's certificate, wall clock; 0 = not known */
+    uint64_t contact_age_ms; /* at the start: since the last proof of a quorum; 0 = not known */
     uint64_t suspect_ms, down_ms, repair_after_ms;
     uint64_t
         stage_life_ms; /* staged data that nobody imports is dropped after so long; 0 = never */
@@ -142,6 +143,7 @@ struct cluster_health {
     bool endpoint; /* this host holds the admin endpoint under a live lease */
     uint64_t leader_host, endpoint_host, endpoint_epoch;
     uint64_t stale_ms; /* since the last proof of a quorum; UINT64_MAX = never */
+    bool met;          /* that was in this life of the process */
     uint64_t calm_ms;  /* since a connection of another host ended, or this one started again */
     uint64_t applied;
 };

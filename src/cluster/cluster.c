@@ -303,6 +303,8 @@ void cluster_start(struct cluster *c)
     c->started_ms = cluster_now(c);
     if (consensus_applied(c->o.consensus) > 0) { /* not the first time */
         atomic_store(&c->a_parted_ms, c->started_ms);
+    } else {
+        c->o.contact_age_ms = 0; /* there is no state that could be old */
     }
     c->records = (struct meta_watch){.loop = c->o.loop, .cb = on_records, .arg = c};
     meta_watch_add(c->o.meta, &c->records);
@@ -450,7 +452,10 @@ void cluster_health(struct cluster *c, struct cluster_health *out)
     out->endpoint_host = atomic_load(&c->a_endpoint_host);
     out->endpoint_epoch = atomic_load(&c->a_endpoint_epoch);
     out->endpoint = atomic_load(&c->a_endpoint) && now < atomic_load(&c->a_lease_until_ms);
-    out->stale_ms = contact == 0 ? UINT64_MAX : now > contact ? now - contact : 0;
+    out->met = contact != 0;
+    out->stale_ms = contact != 0               ? (now > contact ? now - contact : 0)
+                    : c->o.contact_age_ms != 0 ? c->o.contact_age_ms + now - c->started_ms
+                                               : UINT64_MAX;
     uint64_t parted = atomic_load(&c->a_parted_ms);
     out->calm_ms = parted == 0 ? UINT64_MAX : now > parted ? now - parted : 0;
     out->applied = consensus_applied(c->o.consensus);

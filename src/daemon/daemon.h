@@ -134,7 +134,8 @@ struct daemon {
     struct timer stop_timer, init_timer;
     struct damage damage; /* why this host can not start as it is */
     struct timer hosts_timer;
-    char *hosts_text; /* hosts.json as written */
+    char *hosts_text;  /* hosts.json as written */
+    int64_t contact_s; /* wall clock: last proof of a quorum before this start; 0 = not known */
     bool hosts_writing;
     json_t *init_batch; /* first commands of a new cluster, until they are in the log */
     bool init_busy;
@@ -184,8 +185,9 @@ int damage_resume(struct daemon *d); /* host.json says discard: a crash came in 
 
 /* rejoin.c: ask the cluster to come back; form.c serves the socket meanwhile. */
 struct rejoin;
-void rejoin_keep_hosts(struct daemon *d);     /* hosts.json, while this host works */
-bool rejoin_possible(const struct daemon *d); /* there is somebody to ask */
+void rejoin_keep_hosts(struct daemon *d);       /* hosts.json, while this host works */
+bool rejoin_possible(const struct daemon *d);   /* there is somebody to ask */
+int64_t rejoin_contact(const struct daemon *d); /* of hosts.json: for d->contact_s */
 /* @why: a sentence on how it stands, kept up to date. @done: files are as they shall be. */
 int rejoin_start(struct daemon *d, char *why, size_t why_size, void (*done)(void *arg), void *arg,
                  struct rejoin **out);

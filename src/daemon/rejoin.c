@@ -1,12 +1,13 @@
 /* A host of a cluster that can not vouch for its log, vote or store asks to come back.
  *
  * It runs no consensus, so it has no vote, and serves the local socket only (form.c). hosts.json,
- * kept up to date while all is well, tells whom to ask. Each host is asked in turn, over the peer
- * port: the one that leads shows the damage in `status` on every host, and says whether the others
- * can do without this one. When they can, a nonce is made durable and the same host is asked for
- * good; its answer is this host's next incarnation, and damage_finish and a fresh start follow. As
- * long as nobody leads, or this host is needed for a majority, nothing is discarded: it asks again
- * and again, and an operator may join it with a token or put the right files back.
+ * kept up to date while all is well, tells whom to ask (and a host that starts without a majority
+ * how old its state may be). Each host is asked in turn, over the peer port: the one that leads
+ * shows the damage in `status` on every host, and says whether the others can do without this one.
+ * When they can, a nonce is made durable and the same host is asked for good; its answer is this
+ * host's next incarnation, and damage_finish and a fresh start follow. As long as nobody leads, or
+ * this host is needed for a majority, nothing is discarded: it asks again and again, and an
+ * operator may join it with a token or put the right files back.
  *
  * Without another host in hosts.json nobody can ever confirm: the process ends with EXIT_DAMAGED.
  */
@@ -27,6 +28,8 @@ enum {
     ROUND_MS = 2000,        /* after all were asked in vain */
     HOSTS_MAX_BYTES = 256 * 1024,
     KEEP_EVERY_MS = 1000,
+    CONTACT_EVERY_S = 30, /* by so much it may be noted too early */
+    STORE_BEHIND_S = 5,   /* the store of a process that is killed misses less than that */
     TWICE_MS = 6000, /* another process of this host is alive for so long: it is no late echo */
 };
 
@@ -80,7 +83,20 @@ static void keep_done(struct work *work)
     free(k);
 }
 
-/* The other hosts, as text; NULL before the store knows any host. */
+/* When a majority was last in touch, in seconds since 1970; 0: not in this life of the process. */
+static int64_t contact_at(struct daemon *d)
+{
+    struct cluster_health health;
+    cluster_health(d->cluster, &health);
+    if (!health.met) {
+        return d->contact_s;
+    }
+    int64_t at =
+        loop_wall_us(d->control) / 1000000 - (int64_t)(health.stale_ms / 1000) - STORE_BEHIND_S;
+    return at - at % CONTACT_EVERY_S;
+}
+
+/* The other hosts and that time, as text; NULL before the store knows any host. */
 static char *others(struct daemon *d, size_t *size_out)
 {
     struct meta_view *view = NULL;
@@ -99,7 +115,7 @@ static char *others(struct daemon *d, size_t *size_out)
                                                  json_str_or(h, "peer_address", "")));
         }
     }
-    json_t *file = json_pack("{s:o}", "hosts", out);
+    json_t *file = json_pack("{s:o, s:I}", "hosts", out, "contact_s", (json_int_t)contact_at(d));
     char *text = json_array_size(list) > 0 ? json_text(file, size_out) : NULL;
     json_decref(list);
     json_decref(file);
@@ -147,6 +163,14 @@ static json_t *read_hosts(const struct daemon *d)
     json_t *file = json_parse(text, size);
     free(text);
     return file;
+}
+
+int64_t rejoin_contact(const struct daemon *d)
+{
+    json_t *file = read_hosts(d);
+    int64_t at = json_int(file, "contact_s", 0);
+    json_decref(file);
+    return at;
 }
 
 bool rejoin_possible(const struct daemon *d)

@@ -207,6 +207,38 @@ def two(cluster, results):
         results.check("and takes uploads", upload(cluster, alive, 61) is not None)
 
 
+def alone_from_the_start(cluster, results):
+    """Two hosts that are down, of which one is started: it reads what it has, marked with an age that covers its rest."""
+    image_id, body = upload(cluster, "host1", 62)
+    with lib.Client(cluster, "host2") as client:
+        lib.wait_until(lambda: client.download(image_id)[1] == body.sha256, 20)
+        kept = cluster.token("host2")
+    for name in ("host1", "host2"):
+        cluster.kill(name)
+    time.sleep(3)
+    cluster.start("host2")
+    with lib.Client(cluster, "host2") as client:
+        answers = lib.wait_until(lambda: client.call("GET", "/health/live", token=False).status == 200, 20)
+        results.check("a host that starts without a majority answers", answers)
+        reply = client.show(image_id)
+        age = int(reply.headers.get("X-Tessera-Stale") or -1)
+        results.check("an image is shown, marked with its age", reply.status == 200 and 3 <= age < 60, f"{reply.status}, {age} s")
+        status, digest, _, fields = client.download(image_id)
+        results.check("and downloaded", status == 200 and digest == body.sha256 and "X-Tessera-Stale" in fields, f"{status}")
+        results.equal("with a token of before", client.call("GET", "/v2/images", token=kept).status, 200)
+        results.equal("health: reads are served", client.call("GET", "/health/read", token=False).status, 200)
+        results.equal("health: no writes", client.call("GET", "/health/write", token=False).status, 503)
+        results.equal("a change is refused", client.create("refused", timeout=30).status, 503)
+        before = age
+        age = int(client.show(image_id).headers.get("X-Tessera-Stale") or -1)
+        results.check("the age grows", age >= before, f"{before} s, {age} s")
+    cluster.start("host1")
+    results.check("the other one heals it", cluster.await_ready(30) is not None)
+    with lib.Client(cluster, "host2") as client:
+        reply = client.show(image_id)
+        results.check("and nothing is stale", reply.status == 200 and "X-Tessera-Stale" not in reply.headers)
+
+
 def joined(cluster, extra, role="image"):
     text = token(cluster, role)
     return lib.wait_until(lambda: extra.tessera("cluster", "join", text)[0] == 0, 20, 0.5)
@@ -448,6 +480,7 @@ def replaced(cluster, results):
 if __name__ == "__main__":
     NAME = os.path.basename(__file__)
     FAILED = [lib.run_test(f"{NAME} joins", joins, hosts=1), lib.run_test(f"{NAME} two", two, hosts=2),
+              lib.run_test(f"{NAME} alone from the start", alone_from_the_start, hosts=2),
               lib.run_test(f"{NAME} witness", witness, hosts=2),
               lib.run_test(f"{NAME} replaced", replaced, hosts=3, settings={"repair_after_ms": "5s"})]
     raise SystemExit(any(FAILED))

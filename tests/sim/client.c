@@ -203,7 +203,12 @@ static void look(struct run *r)
     struct meta_view *view = NULL;
     int rv = meta_view_open(r->h->meta, &view);
     if (rv != 0) {
-        if (run_end(r)) {
+        if (!run_end(r)) {
+            return;
+        }
+        if (c->op == OP_import) { /* it was accepted: how it ended is asked again */
+            client_unclear(c);
+        } else {
             client_end(c, err_name(rv));
         }
         return;

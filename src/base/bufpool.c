@@ -261,6 +261,12 @@ size_t bufpool_buffer_bytes(const struct bufpool *p)
     return p->options.buffer_bytes;
 }
 
+bool bufpool_wanted(const struct bufpool *p)
+{
+    return !list_empty(&p->waiters) ||
+           (p->options.budget != NULL && atomic_load(&p->options.budget->starved) != 0);
+}
+
 size_t bufpool_in_use(const struct bufpool *p)
 {
     return p->in_use;

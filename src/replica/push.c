@@ -406,6 +406,7 @@ static void pump(struct replica_writer *w)
     if (w->paused && w->rest.size == 0 && w->phase == PUSH_OPEN &&
         (w->status != 0 || take_buffer(w))) {
         w->paused = false;
+        w->fed_ms = loop_now_ms(w->ctx->loop);
         w->busy++;
         w->options.on_drain(w->options.arg);
         w->busy--;
@@ -419,6 +420,7 @@ bool replica_writer_write(struct replica_writer *w, const void *data, size_t siz
     if (w->status != 0) {
         return true; /* thrown away; on_fail tells */
     }
+    w->fed_ms = loop_now_ms(w->ctx->loop);
     if (w->rest.size == 0) {
         feed(w, &p, &size);
     }
@@ -459,6 +461,18 @@ static void drop_stalled(struct replica_writer *w)
     }
 }
 
+/* A source that has stopped in mid-chunk keeps a buffer: some dozens of them would keep all. */
+static void give_up_silent(struct replica_writer *w)
+{
+    if (w->phase == PUSH_OPEN && !w->paused && w->cutter.buffer != NULL &&
+        loop_now_ms(w->ctx->loop) - w->fed_ms >= PUSH_SILENT_MS &&
+        bufpool_wanted(w->ctx->upload_buffers)) {
+        push_fail(w, TSR_EUNAVAILABLE,
+                  "The upload was given up: no data came for 30 seconds while others waited for "
+                  "its memory.");
+    }
+}
+
 static void tick(struct timer *timer)
 {
     struct replica_writer *w = container_of(timer, struct replica_writer, timer);
@@ -467,6 +481,7 @@ static void tick(struct timer *timer)
         push_seal_drop_stalled(w);
     } else {
         drop_stalled(w);
+        give_up_silent(w);
     }
     push_advance(w);
 }
@@ -556,6 +571,7 @@ int replica_writer_open(struct replica_ctx *ctx, const struct replica_writer_opt
     list_init(&w->slots);
     w->waiter.cb = waiter_cb;
     list_init(&w->waiter.node);
+    w->fed_ms = loop_now_ms(ctx->loop);
     timer_init(&w->timer, ctx->loop, tick);
     timer_start(&w->timer, TICK_MS);
     *out = w;

@@ -7,8 +7,10 @@
 #include "tessera/base/digest.h"
 #include "tessera/replica.h"
 
-/* How long the others wait for a host that gets nowhere. */
-enum { PUSH_STALL_MS = 15 * 1000 };
+enum {
+    PUSH_STALL_MS = 15 * 1000,  /* how long the others wait for a host that gets nowhere */
+    PUSH_SILENT_MS = 30 * 1000, /* how long other uploads wait for the buffers of a silent one */
+};
 
 struct push_host {
     struct replica_writer *w;
@@ -79,6 +81,7 @@ struct replica_writer {
     struct cutter cutter;
     struct buf rest; /* what came while there was no buffer */
     bool paused;     /* the source waits for on_drain */
+    uint64_t fed_ms; /* when something came, or was asked for */
     struct bufpool_waiter waiter;
     bool waiting;
     unsigned held; /* buffers */

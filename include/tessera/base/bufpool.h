@@ -71,6 +71,9 @@ void bufpool_unwait(struct bufpool *pool, struct bufpool_waiter *waiter);
  * buffer in use nothing else would wake them: call it from a slow timer too. */
 void bufpool_poll(struct bufpool *pool);
 
+/* Somebody waits for a buffer of this pool, or of another one for bytes of the shared budget. */
+bool bufpool_wanted(const struct bufpool *pool);
+
 size_t bufpool_buffer_bytes(const struct bufpool *pool);
 size_t bufpool_in_use(const struct bufpool *pool);
 size_t bufpool_count_max(const struct bufpool *pool);

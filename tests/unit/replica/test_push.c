@@ -162,6 +162,47 @@ static void a_host_that_dies_half_way_is_left_out(void **state)
     check_replica(2, &u.result.manifest, 1, size);
 }
 
+static unsigned abort_failed(struct upload *uploads, unsigned count)
+{
+    unsigned failed = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (uploads[i].failed && !uploads[i].done) {
+            check_code(uploads[i].fail_status, TSR_EUNAVAILABLE);
+            upload_abort(&uploads[i]);
+            failed++;
+        }
+    }
+    return failed;
+}
+
+static void silent_uploads_keep_their_memory_only_while_nobody_wants_it(void **state)
+{
+    (void)state;
+    struct upload silent[BUFFERS], u;
+    unsigned failed = 0;
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        upload_open(&silent[i], &c, 1, 10 + i, 1, 10, three, 3, 2);
+        while (upload_step(&silent[i], 1)) {
+        }
+    }
+    check_int(bufpool_in_use(c.ctx[1].upload_buffers), BUFFERS);
+    virtual_sleep(&c.v, 200000);
+    check_int(abort_failed(silent, BUFFERS), 0);
+    uint64_t start = c.v.now_ns;
+    upload_open(&u, &c, 1, 5, 2, 4 * TEST_CHUNK, three, 3, 2);
+    while (upload_step(&u, 1) && (c.v.now_ns - start) / 1000000 < 60000) {
+        failed += abort_failed(silent, BUFFERS);
+    }
+    check_ok(upload_finish(&u));
+    check((c.v.now_ns - start) / 1000000 < 5000); /* they had been silent for long */
+    for (unsigned i = 0; i < BUFFERS; i++) {
+        if (!silent[i].done) {
+            upload_abort(&silent[i]);
+        }
+    }
+    check(failed > 0);
+}
+
 static void a_host_that_stops_answering_is_dropped_after_a_while(void **state)
 {
     (void)state;
@@ -351,6 +392,7 @@ TEST_MAIN(CASE(an_upload_is_sealed_on_all_hosts_with_the_right_digests),
           CASE(an_upload_of_every_odd_size_comes_back), CASE(memory_stays_within_eight_buffers),
           CASE(uploads_that_share_few_buffers_all_end), CASE(zeros_are_neither_stored_nor_sent),
           CASE(a_host_that_dies_half_way_is_left_out),
+          CASE(silent_uploads_keep_their_memory_only_while_nobody_wants_it),
           CASE(a_host_that_stops_answering_is_dropped_after_a_while),
           CASE(a_host_that_stops_answering_before_the_seal_is_dropped_after_a_while),
           CASE(a_seal_waits_for_a_host_that_it_needs),

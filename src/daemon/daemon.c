@@ -219,8 +219,8 @@ static int open_services(struct daemon *d, struct err *err)
     };
     d->contact_s = rejoin_contact(d);
     int64_t age_s = loop_wall_us(d->control) / 1000000 - d->contact_s;
-    if (d->contact_s != 0) {
-        cluster.contact_age_ms = age_s > 0 ? (uint64_t)age_s * 1000 : 1;
+    if (d->contact_s != 0 && age_s > 0) { /* else the clock is wrong: nothing is known */
+        cluster.contact_age_ms = (uint64_t)age_s * 1000;
     }
     if (d->files.rebuilt_code[0] != '\0') {
         cluster.rebuilt_code = d->files.rebuilt_code;

@@ -587,6 +587,13 @@ static inline void host_crash(struct cluster *w, unsigned n, enum sim_fs_crash_m
     }
 }
 
+static inline struct consensus_status status_of(struct host *h)
+{
+    struct consensus_status st;
+    consensus_status(h->c, &st);
+    return st;
+}
+
 static inline struct host *cluster_leader(struct cluster *w)
 {
     struct host *best = NULL;

@@ -24,13 +24,6 @@ static bool count_pieces(struct cluster *w, struct host *from, struct host *to,
     return false;
 }
 
-static struct consensus_status status_of(struct host *h)
-{
-    struct consensus_status st;
-    consensus_status(h->c, &st);
-    return st;
-}
-
 static void changes(struct cluster *w, unsigned n, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {

@@ -28,13 +28,6 @@ static void room(struct host *h)
     sim_fs_limit(h->fs, 0);
 }
 
-static struct consensus_status status_of(struct host *h)
-{
-    struct consensus_status st;
-    consensus_status(h->c, &st);
-    return st;
-}
-
 static void submits(struct cluster *w, unsigned n, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {

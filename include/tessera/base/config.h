@@ -184,13 +184,13 @@ struct err;
     X(cors_origins, LIST, "", 0, 64, "origins", CLUSTER, LIVE, \
       "Origins of web pages that browsers may let use the API, like https://cloud.example.org; * is all. Empty: none.") \
     X(connections_max, INT, "20000", 16, 1000000, "connections", HOST, RESTART, \
-      "Client connections that this host keeps at a time; more are closed at once.") \
+      "Client connections that this host keeps at a time; more are closed at once. Fewer where file descriptors are: an eighth of these, 256 at least, is left to other uses.") \
     X(head_timeout_ms, DURATION, "30s", CONFIG_SECOND, CONFIG_HOUR, "time", HOST, RESTART, \
       "A client whose request's head is not complete after so long is cut off.") \
     X(keep_alive_ms, DURATION, "75s", CONFIG_SECOND, CONFIG_DAY, "time", HOST, RESTART, \
       "A connection without a request is closed after so long.") \
     X(upload_idle_ms, DURATION, "5min", CONFIG_SECOND, CONFIG_DAY, "time", CLUSTER, RESTART, \
-      "An upload that sends nothing for so long is aborted.") \
+      "An upload that sends nothing for so long is aborted; after 30 seconds when others wait for its memory.") \
     X(read_consistency, CHOICE, "linearizable", 0, 16, "linearizable|local", CLUSTER, LIVE, \
       "linearizable: a read sees every change answered before it began. local: a read sees what this host has applied.") \
     X(stale_reads_max, DURATION, "1d", 0, 3650 * CONFIG_DAY, "time", CLUSTER, LIVE, \
